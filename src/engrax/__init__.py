@@ -1,0 +1,61 @@
+"""Engrax: learning in recurrent networks. Any rule, on any network, on any task."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import errors, losses, neurons, rules, synapses
+from .errors import EngraxError
+from .network import Network, NetworkState, Record, trainable_leaves
+from .neurons import Neuron, surrogates
+from .parameter import Parameter, resolve, trainable
+from .synapses import Dense, Masked, Projection
+from .trial import Trial
+
+if TYPE_CHECKING:
+    from . import optim, tasks, testing
+    from .training import Run, evaluate, fit
+
+__version__ = "0.1.0"
+
+# Loaded when first used: they pull in optimisers, data readers and progress bars.
+_LAZY = {"optim": "", "tasks": "", "testing": "", "fit": "training", "evaluate": "training", "Run": "training"}
+
+__all__ = [
+    "Dense",
+    "EngraxError",
+    "Masked",
+    "Network",
+    "NetworkState",
+    "Neuron",
+    "Parameter",
+    "Projection",
+    "Record",
+    "Run",
+    "Trial",
+    "errors",
+    "evaluate",
+    "fit",
+    "losses",
+    "neurons",
+    "optim",
+    "resolve",
+    "rules",
+    "surrogates",
+    "synapses",
+    "tasks",
+    "testing",
+    "trainable",
+    "trainable_leaves",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        home = _LAZY[name]
+        module = import_module(f".{home or name}", __name__)
+        return getattr(module, name) if home else module
+    raise AttributeError(f"module 'engrax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -1,0 +1,228 @@
+"""The backward engine: delta_j(t) = dE/dI_j(t) for every population, by one reverse scan per component of *paths*.
+
+A path says which projections carry an error backwards and with which weight. BPTT has a path for every projection; a
+local rule keeps those onto readouts alone and may replace their weights by feedback. Nothing here accumulates weight
+gradients: they are products of delta and presynaptic activity, made afterwards (`synapses.outer`).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..neurons import Neuron, variables
+from ..parameter import is_parameter, resolve
+from ..synapses import Projection, transpose
+from .engine import Tape, port_delta
+from .graph import components
+from .network import Network
+
+
+class Path(NamedTuple):
+    """An edge that carries errors from `projection.post` back to `projection.pre`, multiplied by `weight` (post, pre)."""
+
+    projection: Projection
+    weight: Array
+
+
+class Cotangents(NamedTuple):
+    """What a loss says of a run: dE by outputs, by state variables after each step, by final states and histories.
+
+    outputs[name]: (time, batch, units).  variables[name][variable]: the same.
+    states[name]: float leaves of the final state (None elsewhere).  history[name]: (depth, batch, units).
+    """
+
+    outputs: dict[str, Array]
+    variables: dict[str, dict[str, Array]]
+    states: dict[str, PyTree]
+    history: dict[str, Array]
+
+
+class Adjoint(NamedTuple):
+    """The answer: delta per population, cotangents of its own parameters, of the initial states and histories."""
+
+    delta: dict[str, Array]
+    parameters: dict[str, PyTree]
+    states: dict[str, PyTree]
+    history: dict[str, Array]
+
+
+def split_parameters(neuron: Neuron) -> tuple[PyTree, PyTree]:
+    """A model's trainable parameters (their values) and the rest, to be put together by `eqx.combine`."""
+    marks = jax.tree.map(is_parameter, neuron, is_leaf=is_parameter)
+    return eqx.partition(resolve(neuron), marks)
+
+
+def split_state(state: PyTree) -> tuple[PyTree, PyTree]:
+    """Float leaves of a state, which carry gradient, and the rest, which does not."""
+    return eqx.partition(state, eqx.is_inexact_array)
+
+
+def pull_parameters(neuron: Neuron, cotangent: PyTree) -> PyTree:
+    """A cotangent of the values of trainable parameters as one of their raw numbers: the neuron's tree, None elsewhere."""
+    marks = jax.tree.map(
+        lambda p: jax.tree.map(lambda _: True, p) if is_parameter(p) else False, neuron, is_leaf=is_parameter
+    )
+    raw, rest = eqx.partition(neuron, marks)
+    _, vjp = jax.vjp(lambda r: split_parameters(eqx.combine(r, rest))[0], raw)
+    return vjp(cotangent)[0]
+
+
+def local_step(parameters: PyTree, rest: PyTree, counters: PyTree, local: bool, floats: PyTree, current: Array) -> Any:
+    """One unit-by-unit step of one trial as a function of what carries gradient: float state and current."""
+    neuron = eqx.combine(parameters, rest)
+    state, output = (neuron.local_step if local else neuron.step)(eqx.combine(floats, counters), current)
+    return split_state(state)[0], output
+
+
+def _variable_cotangent(like: PyTree, neuron: Neuron, given: dict[str, Array]) -> PyTree:
+    """Cotangents of named state variables as a tree shaped as the float part of the state."""
+    zero = jax.tree.map(jnp.zeros_like, like)
+    if not given:
+        return zero
+    names = variables(neuron.init_state())
+    leaves, treedef = jax.tree.flatten(zero, is_leaf=lambda x: x is None)
+    for name, value in given.items():
+        leaves[names.index(name)] = value
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def backward(
+    net: Network,
+    tape: Tape,
+    cotangents: Cotangents,
+    paths: Sequence[Path],
+    *,
+    local: bool,
+    per_trial: bool = False,
+) -> Adjoint:
+    """Carry cotangents of a run back to every population's current.
+
+    Args:
+        net: the network that was run.
+        tape: the run (`forward(..., tape=True)`).
+        cotangents: where the error enters.
+        paths: which projections carry it on.
+        local: differentiate `local_step` instead of `step`.
+        per_trial: keep the batch axis in the cotangents of parameters.
+    """
+    steps, batch = next(iter(tape.currents.values())).shape[:2]
+    sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
+    depths = {name: source.shape[0] - steps for name, source in tape.sources.items()}
+    extended = {n: jnp.zeros((d + steps, batch, sizes[n]), net.dtype) for n, d in depths.items()}
+    for name, value in cotangents.outputs.items():
+        extended[name] = extended[name].at[depths[name] :].add(value)
+    for name, value in cotangents.history.items():
+        if depths[name]:
+            extended[name] = extended[name].at[steps:].add(value)
+
+    delta: dict[str, Array] = {}
+    parameters: dict[str, PyTree] = {}
+    states: dict[str, PyTree] = {}
+    groups = components(net.order, [(p.projection.pre, p.projection.post) for p in paths])
+    for group in reversed(groups):
+        for path in paths:
+            pre, post = path.projection.pre, path.projection.post
+            if pre in group and post not in group:
+                _add_back(net, extended, depths, path, delta[post], steps)
+        internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
+        arriving = {n: extended[n][depths[n] :] for n in group}
+        result = _component(net, group, internal, tape, arriving, cotangents, local, per_trial)
+        delta.update(result.delta)
+        parameters.update(result.parameters)
+        states.update(result.states)
+        for name, pending in result.history.items():
+            # Errors that reach outputs from before the run, latest first: they belong to the history.
+            depth = pending.shape[0]
+            extended[name] = extended[name].at[depths[name] - depth : depths[name]].add(pending[::-1])
+    history = {n: extended[n][: depths[n]] for n in depths}
+    return Adjoint(delta, parameters, states, history)
+
+
+def _add_back(net: Network, extended: dict[str, Array], depths: dict[str, int], path: Path, delta: Array, steps: int) -> None:
+    pre, delay = path.projection.pre, path.projection.delay or 0
+    start = depths[pre] - delay
+    back = transpose(path.weight, port_delta(net, path.projection, delta))
+    extended[pre] = extended[pre].at[start : start + steps].add(back)
+
+
+def _component(
+    net: Network,
+    group: tuple[str, ...],
+    internal: list[Path],
+    tape: Tape,
+    arriving: dict[str, Array],
+    cotangents: Cotangents,
+    local: bool,
+    per_trial: bool,
+) -> Adjoint:
+    order = [n for n in reversed(net.order) if n in group]
+    split = {n: split_parameters(net.populations[n]) for n in group}
+    batch = next(iter(tape.currents.values())).shape[1]
+    floats, counters, extra, last = {}, {}, {}, {}
+    for name in group:
+        floats[name], counters[name] = split_state(tape.states[name])
+        template = jax.tree.map(lambda x: x[0], floats[name])
+        neuron = resolve(net.populations[name])
+        given = cotangents.variables.get(name, {})
+        if given:
+            extra[name] = jax.vmap(partial(_variable_cotangent, template, neuron))(given)
+        last[name] = cotangents.states.get(name)
+        if last[name] is None:
+            last[name] = jax.tree.map(jnp.zeros_like, template)
+    own = {n: jax.tree.map(lambda x: jnp.zeros((batch, *x.shape) if per_trial else x.shape, x.dtype), split[n][0]) for n in group}
+    axes = 0 if per_trial else None
+    spread = {
+        n: jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)) if per_trial else x, split[n][0]) for n in group
+    }
+    depth = {}
+    for path in internal:
+        if path.projection.delay:
+            depth[path.projection.pre] = max(depth.get(path.projection.pre, 0), path.projection.delay)
+    pending = {n: jnp.zeros((d, batch, net.populations[n].size), net.dtype) for n, d in depth.items()}
+
+    def back(carry: Any, xs: Any) -> Any:
+        g_state, g_own, pending = carry
+        outputs = {n: xs["arriving"][n] + pending[n][0] if n in pending else xs["arriving"][n] for n in group}
+        pending = {n: jnp.concatenate([p[1:], jnp.zeros_like(p[:1])]) for n, p in pending.items()}
+        g_state, g_own, deltas = dict(g_state), dict(g_own), {}
+        for name in order:
+            step = jax.vmap(
+                lambda theta, counters, floats, current, n=name: local_step(
+                    theta, split[n][1], counters, local, floats, current
+                ),
+                in_axes=(axes, 0, 0, 0),
+            )
+            counter = xs["counters"][name]
+            _, vjp = jax.vjp(
+                lambda theta, f, i, s=step, c=counter: s(theta, c, f, i), spread[name], xs["floats"][name], xs["currents"][name]
+            )
+            after = g_state[name]
+            if name in xs["extra"]:
+                after = jax.tree.map(jnp.add, after, xs["extra"][name])
+            g_theta, g_state[name], deltas[name] = vjp((after, outputs[name]))
+            g_own[name] = jax.tree.map(jnp.add, g_own[name], g_theta)
+            for path in internal:
+                if path.projection.post != name:
+                    continue
+                pre, delay = path.projection.pre, path.projection.delay or 0
+                value = transpose(path.weight, port_delta(net, path.projection, deltas[name]))
+                if delay:
+                    pending[pre] = pending[pre].at[delay - 1].add(value)
+                else:
+                    outputs[pre] = outputs[pre] + value
+        return (g_state, g_own, pending), deltas
+
+    xs = {
+        "arriving": arriving,
+        "floats": floats,
+        "counters": counters,
+        "currents": {n: tape.currents[n] for n in group},
+        "extra": extra,
+    }
+    (states, parameters, pending), delta = jax.lax.scan(back, (last, own, pending), xs, reverse=True)
+    return Adjoint(delta, parameters, states, pending)

@@ -1,0 +1,197 @@
+"""The forward engine: one compiled scan per strongly connected component, everything else hoisted out of time.
+
+Input currents of a component are one product over the whole sequence; only projections inside the component are
+multiplied step by step. A `Tape` keeps what a rule needs afterwards.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..neurons import variable
+from ..parameter import resolve
+from ..synapses import Projection, drive
+from .graph import components
+from .network import Network, NetworkState, Record
+
+
+class Tape(NamedTuple):
+    """A run as rules read it.
+
+    sources: outputs of inputs and populations, (depth + time, batch, units): the history before the run comes first.
+    states: each population's state before each step, leaves (time, batch, units).
+    currents: (time, batch, units) or (time, batch, ports, units).
+    """
+
+    sources: dict[str, Array]
+    states: dict[str, PyTree]
+    currents: dict[str, Array]
+
+    def presynaptic(self, projection: Projection) -> Array:
+        """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
+        delay = projection.delay or 0
+        source = self.sources[projection.pre]
+        steps = next(iter(self.currents.values())).shape[0]
+        depth = source.shape[0] - steps
+        return source[depth - delay : depth - delay + steps]
+
+
+def zero_current(net: Network, name: str, leading: tuple[int, ...]) -> Array:
+    """A current of zeros for a population, with the given leading axes."""
+    neuron = net.populations[name]
+    ports = (len(neuron.ports),) if neuron.ports else ()
+    return jnp.zeros((*leading, *ports, neuron.size), net.dtype)
+
+
+def add_current(net: Network, projection: Projection, current: Array, added: Array) -> Array:
+    """`current` plus what one projection contributes, at its port if it has one."""
+    if projection.port is None:
+        return current + added
+    port = net.populations[projection.post].ports.index(projection.port)
+    return current.at[..., port, :].add(added)
+
+
+def port_delta(net: Network, projection: Projection, delta: Array) -> Array:
+    """The part of a population's delta that belongs to one projection's port."""
+    if projection.port is None:
+        return delta
+    return delta[..., net.populations[projection.post].ports.index(projection.port), :]
+
+
+def _contribution(projection: Projection, weight: Array, pre: Array) -> Array:
+    current = drive(weight, pre)
+    if projection.bias is None:
+        return current
+    return current + jnp.broadcast_to(projection.bias, current.shape)
+
+
+def forward(
+    net: Network,
+    inputs: dict[str, Array],
+    state: NetworkState,
+    *,
+    tape: bool = False,
+    record: tuple[str, ...] = (),
+) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
+    """Run the network; differentiable by JAX in both modes.
+
+    Returns:
+        outputs by label, the final state, what was recorded, and the tape (its states are empty unless asked for).
+    """
+    depths = net.depths()
+    steps = next(iter(inputs.values())).shape[0]
+    sources = {name: jnp.concatenate([state.history[name], x]) for name, x in inputs.items()}
+    wanted = {*record, *(f"{o.population}.{o.variable}" for o in net.output_specs if o.variable)}
+    weights = {name: p.effective() for name, p in net.projections.items()}
+    neurons = {name: resolve(p) for name, p in net.populations.items()}
+    final: dict[str, PyTree] = {}
+    kept: dict[str, Array] = {}
+    states: dict[str, PyTree] = {}
+    currents: dict[str, Array] = {}
+    batch = next(iter(inputs.values())).shape[1]
+    groups = components(net.order, [(e.pre, e.post) for e in net.edges])
+    for group in groups:
+        external, internal = {}, []
+        for name in group:
+            current = None
+            for key, projection in net.projections.items():
+                if projection.post != name:
+                    continue
+                if projection.pre in group:
+                    internal.append(projection)
+                    continue
+                delay = projection.delay or 0
+                source = sources[projection.pre]
+                depth = source.shape[0] - steps
+                pre = source[depth - delay : depth - delay + steps]
+                zero = zero_current(net, name, (steps, batch)) if current is None else current
+                added = _contribution(projection, weights[key], pre)
+                current = added if current is None and projection.port is None else add_current(net, projection, zero, added)
+            if current is not None:
+                external[name] = current
+        body = _component_step(net, group, internal, neurons, weights, wanted, tape)
+        carry = (
+            {n: state.neurons[n] for n in group},
+            {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(internal).items()},
+        )
+        zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
+        (last, _), ys = jax.lax.scan(lambda c, x, z=zeros, b=body: b(c, {**z, **x}), carry, external, length=steps)
+        final.update(last)
+        for name in group:
+            sources[name] = jnp.concatenate([state.history[name], ys["output"][name]])
+        kept.update(ys["kept"])
+        states.update(ys["state"])
+        currents.update(ys["current"])
+    history = {name: source[source.shape[0] - depths[name] :] for name, source in sources.items()}
+    for name in record:
+        if "." not in name:
+            kept[name] = sources[name][depths[name] :]
+    outputs = {
+        o.label: sources[o.population][depths[o.population] :] if o.variable is None else kept[f"{o.population}.{o.variable}"]
+        for o in net.output_specs
+    }
+    return outputs, NetworkState(final, history), {n: kept[n] for n in record}, Tape(sources, states, currents)
+
+
+def _internal_depths(internal: list[Projection]) -> dict[str, int]:
+    depths: dict[str, int] = {}
+    for projection in internal:
+        if projection.delay:
+            depths[projection.pre] = max(depths.get(projection.pre, 0), projection.delay)
+    return depths
+
+
+def shift(buffer: Array, newest: Array) -> Array:
+    """A history buffer, oldest first, moved on by one step."""
+    return newest[None] if buffer.shape[0] == 1 else jnp.concatenate([buffer[1:], newest[None]])
+
+
+def _component_step(
+    net: Network,
+    group: tuple[str, ...],
+    internal: list[Projection],
+    neurons: dict[str, Any],
+    weights: dict[str, Array],
+    wanted: set[str],
+    tape: bool,
+) -> Callable[[Any, Any], Any]:
+    order = [n for n in net.order if n in group]
+
+    def body(carry: Any, currents: dict[str, Array]) -> Any:
+        states, buffers = carry
+        after, outputs, seen = {}, {}, {}
+        for name in order:
+            current = currents[name]
+            for projection in internal:
+                if projection.post == name:
+                    delay = projection.delay or 0
+                    pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
+                    current = add_current(net, projection, current, _contribution(projection, weights[projection.name], pre))
+            after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
+            seen[name] = current
+        kept = {}
+        for item in wanted:
+            population, _, name = item.partition(".")
+            if population in group and name:
+                kept[item] = seen[population] if name == "current" else variable(after[population], name)
+        buffers = {n: shift(b, outputs[n]) for n, b in buffers.items()}
+        ys = {
+            "output": outputs,
+            "kept": kept,
+            "state": {n: states[n] for n in group} if tape else {},
+            "current": seen if tape else {},
+        }
+        return (after, buffers), ys
+
+    return body
+
+
+@eqx.filter_jit
+def run(net: Network, inputs: dict[str, Array], state: NetworkState, record: tuple[str, ...]) -> Record:
+    """`Network.run`, compiled."""
+    outputs, final, recorded, _ = forward(net, inputs, state, record=record)
+    return Record(outputs[net.output_specs[0].label] if net.single_output else outputs, final, recorded)

@@ -1,0 +1,367 @@
+"""A network: named populations joined by named projections. It validates when it is made and says what is wrong.
+
+It is a pytree. `run` steps it over whole sequences; rules differentiate it; `trainable_leaves` tells what may move.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
+
+from ..errors import ArgumentError, NetworkError, unknown
+from ..neurons import Neuron, variables
+from ..parameter import Parameter, is_parameter, resolve
+from ..synapses import Projection
+from .graph import Edge, components, order_within_step
+
+
+class Output(NamedTuple):
+    """One output of the network: its label, its population, and a state variable of it (None: the population's output)."""
+
+    label: str
+    population: str
+    variable: str | None
+
+
+class Feedback(eqx.Module):
+    """Weights that carry an error from a readout back to a population: (post, pre) = (population, readout)."""
+
+    weight: Float[Array, "post pre"]
+    trainable: bool = eqx.field(static=True, default=False)
+
+
+class NetworkState(eqx.Module):
+    """What a network carries from step to step: each population's state, and past outputs that delays still need.
+
+    `neurons[name]` has (batch, size) leaves; `history[name]` is (delay, batch, size), oldest first.
+    """
+
+    neurons: dict[str, PyTree]
+    history: dict[str, Array]
+
+
+class Record(eqx.Module):
+    """What a run gives: `outputs`, the final `state`, and what was recorded, as `record["hidden.voltage"]`."""
+
+    outputs: PyTree[Float[Array, "time batch outputs"]]
+    state: NetworkState
+    recorded: dict[str, Array]
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.recorded:
+            raise unknown("recorded variable", name, self.recorded)
+        return self.recorded[name]
+
+
+class Network(eqx.Module):
+    """Populations joined by projections.
+
+    Args:
+        populations: neuron models by name.
+        projections: the connections, e.g. `[Dense("input", "hidden"), Dense("hidden", "hidden")]`.
+        inputs: sizes of the external inputs by name.
+        outputs: "readout" (a population's output), "readout.voltage" (one of its state variables), or a dict of
+            labels to these.
+        dt: time step, ms.
+        key: draws the weights that were not given.
+
+    Attributes:
+        populations, projections, feedback: ordered dicts by name; projections by "pre->post" or their own name.
+        inputs: dict of input sizes.  dt: time step, ms.
+
+    Raises:
+        NetworkError: unknown or repeated names (with the nearest spelling), a cycle within a step, wrong shapes, a
+            time constant shorter than dt, missing weights.
+    """
+
+    populations: "OrderedDict[str, Neuron]"
+    projections: "OrderedDict[str, Projection]"
+    feedback: "OrderedDict[str, Feedback]"
+    input_sizes: tuple[tuple[str, int], ...] = eqx.field(static=True)
+    output_specs: tuple[Output, ...] = eqx.field(static=True)
+    single_output: bool = eqx.field(static=True)
+    dt: float = eqx.field(static=True)
+    edges: tuple[Edge, ...] = eqx.field(static=True)
+    order: tuple[str, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        populations: Mapping[str, Neuron],
+        projections: Sequence[Projection],
+        *,
+        inputs: Mapping[str, int],
+        outputs: str | Mapping[str, str],
+        dt: float = 1.0,
+        key: PRNGKeyArray | None = None,
+    ) -> None:
+        if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < float("inf"):
+            raise NetworkError(f"dt must be a positive number of milliseconds, got {dt!r}.")
+        self.dt = float(dt)
+        self.input_sizes = _check_inputs(inputs)
+        self.populations = _check_populations(populations, self.dt, dict(self.input_sizes))
+        named = _check_projections(projections, self.populations, dict(self.input_sizes))
+        self.edges = _edges(named, tuple(self.populations))
+        self.order = order_within_step(tuple(self.populations), self.edges)
+        delays = {edge.key: edge.delay for edge in self.edges}
+        self.projections = OrderedDict(
+            (name, projection.replace(name=name, delay=delays[name])) for name, projection in named.items()
+        )
+        self.single_output, self.output_specs = _check_outputs(outputs, self.populations)
+        self.feedback = OrderedDict()
+        self.projections = self._build(key)
+        self.populations = OrderedDict((n, _typed(p, self.dtype)) for n, p in self.populations.items())
+
+    def _build(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Projection]":
+        sizes = dict(self.input_sizes) | {n: p.size for n, p in self.populations.items()}
+        keys = [None] * len(self.projections) if key is None else list(jax.random.split(key, len(self.projections) or 1))
+        built = OrderedDict()
+        for subkey, (name, projection) in zip(keys, self.projections.items(), strict=False):
+            post = self.populations[projection.post]
+            shape = (post.size, sizes[projection.pre])
+            if post.ports and projection.port is None:
+                shape = (len(post.ports), *shape)
+            built[name] = projection.build(subkey, shape, self._dtype())
+        return built
+
+    def _dtype(self) -> Any:
+        given = [p.weight.dtype for p in self.projections.values() if p.weight is not None]
+        return jnp.result_type(*given) if given else jnp.result_type(float)
+
+    @property
+    def dtype(self) -> Any:
+        """Floating-point type of the weights and of everything the network computes."""
+        return self._dtype()
+
+    @property
+    def inputs(self) -> dict[str, int]:
+        """Sizes of the external inputs by name."""
+        return dict(self.input_sizes)
+
+    def initialize(self, key: PRNGKeyArray) -> "Network":
+        """A copy with every weight that was not given drawn anew (feedback weights are a rule's: see `rule.bind`)."""
+        return self.replace(projections=self._build(key))
+
+    def constrain(self, key: PRNGKeyArray | None = None) -> "Network":
+        """A copy with what projections forbid (autapses, masked connections) put back to zero after an update."""
+        return self.replace(projections=OrderedDict((n, p.constrain()) for n, p in self.projections.items()))
+
+    def replace(self, **changes: Any) -> "Network":
+        """A copy with some fields changed, unchecked."""
+        copy = object.__new__(type(self))
+        for name in self.__dataclass_fields__:
+            object.__setattr__(copy, name, changes.get(name, getattr(self, name)))
+        return copy
+
+    def init_state(self, batch: int) -> NetworkState:
+        """The state before the first step, for `batch` trials."""
+        if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
+            raise ArgumentError(f"batch must be an integer of at least 1, got {batch!r}.")
+        neurons = {
+            name: jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), _typed(resolve(p).init_state(), self.dtype))
+            for name, p in self.populations.items()
+        }
+        sizes = self.inputs | {n: p.size for n, p in self.populations.items()}
+        history = {name: jnp.zeros((depth, batch, sizes[name]), self.dtype) for name, depth in self.depths().items()}
+        return NetworkState(neurons, history)
+
+    def depths(self) -> dict[str, int]:
+        """How many past outputs of each input and population its projections need."""
+        names = (*self.inputs, *self.populations)
+        return {n: max((e.delay for e in self.edges if e.pre == n), default=0) for n in names}
+
+    def run(
+        self,
+        inputs: PyTree[Num[Array, "time batch units"]],
+        state: NetworkState | None = None,
+        key: PRNGKeyArray | None = None,
+        record: Iterable[str] = (),
+    ) -> Record:
+        """Run over whole sequences.
+
+        Args:
+            inputs: (time, batch, units), or a dict of these by input name.
+            state: where to start; None: `init_state`.
+            key: for stochastic models (none of the present ones is).
+            record: what to keep at every step: "hidden" (output), "hidden.current", or a state variable such as
+                "hidden.voltage".
+
+        Returns:
+            Record(outputs, state, recorded).
+        """
+        from .engine import run
+
+        names = (record,) if isinstance(record, str) else tuple(record)
+        arrays = self.check_inputs(inputs)
+        for name in names:
+            self.check_variable(name)
+        batch = next(iter(arrays.values())).shape[1]
+        return run(self, arrays, self.init_state(batch) if state is None else state, names)
+
+    def step(self, state: NetworkState, x: PyTree[Num[Array, "batch units"]]) -> tuple[NetworkState, PyTree[Array]]:
+        """One step: the next state, and the outputs (batch, units) of this step."""
+        record = self.run(jax.tree.map(lambda a: jnp.asarray(a)[None], x), state)
+        return record.state, jax.tree.map(lambda y: y[0], record.outputs)
+
+    def check_inputs(self, inputs: PyTree[Array]) -> dict[str, Array]:
+        """Inputs as a dict of (time, batch, units) arrays of the network's dtype.
+
+        Raises:
+            ArgumentError: unknown or missing names, wrong rank or width, unequal lengths.
+        """
+        if not isinstance(inputs, Mapping):
+            if len(self.inputs) != 1:
+                raise ArgumentError(f"this network has several inputs: give a dict with {', '.join(self.inputs)}.")
+            inputs = {next(iter(self.inputs)): inputs}
+        for name in inputs:
+            if name not in self.inputs:
+                raise unknown("input", name, self.inputs)
+        arrays = {}
+        for name, size in self.inputs.items():
+            if name not in inputs:
+                raise ArgumentError(f"input {name!r} is missing.")
+            x = jnp.asarray(inputs[name])
+            if x.ndim != 3 or x.shape[-1] != size:
+                raise ArgumentError(f"input {name!r} must be (time, batch, {size}), got shape {x.shape}.")
+            arrays[name] = x.astype(self.dtype)
+        if len({x.shape[:2] for x in arrays.values()}) > 1:
+            raise ArgumentError("all inputs must have the same numbers of steps and trials.")
+        return arrays
+
+    def check_variable(self, name: str) -> tuple[str, str | None]:
+        """Split "population.variable" and check both.
+
+        Raises:
+            ArgumentError: either does not exist; the message gives the nearest spelling.
+        """
+        return _split_variable(name, self.populations, ArgumentError)
+
+    def summary(self) -> str:
+        """A table of populations, projections and outputs, with sizes and numbers of trainable parameters."""
+        from .summary import summary
+
+        return summary(self)
+
+
+def trainable_leaves(net: Network) -> Network:
+    """A tree of the network's structure with True where an optimiser may move a leaf.
+
+    Use it with `eqx.partition(net, trainable_leaves(net))` or `eqx.filter`.
+    """
+    falses = jax.tree.map(lambda _: False, net)
+    populations = OrderedDict((n, jax.tree.map(lambda _: False, p)) for n, p in net.populations.items())
+    for name, population in net.populations.items():
+        populations[name] = jax.tree.map(
+            lambda p: Parameter(True, p.positive) if is_parameter(p) else False, population, is_leaf=is_parameter
+        )
+    projections = OrderedDict()
+    for name, projection in net.projections.items():
+        marks = {
+            field: projection.trainable for field in ("weight", "bias") if getattr(projection, field) is not None
+        }
+        projections[name] = falses.projections[name].replace(**marks)
+    feedback = OrderedDict(
+        (n, jax.tree.map(lambda _, t=f.trainable: t, f)) for n, f in net.feedback.items()
+    )
+    return falses.replace(populations=populations, projections=projections, feedback=feedback)
+
+
+def _typed(tree: PyTree, dtype: Any) -> PyTree:
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+
+
+def _check_inputs(inputs: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise NetworkError(f"inputs must be a dict of input names and sizes, got {inputs!r}.")
+    for name, size in inputs.items():
+        if not isinstance(name, str) or "." in name or "->" in name or not name:
+            raise NetworkError(f"an input's name must be a word without '.' or '->', got {name!r}.")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise NetworkError(f"input {name!r}: size must be an integer of at least 1, got {size!r}.")
+    return tuple(inputs.items())
+
+
+def _check_populations(populations: Any, dt: float, inputs: dict[str, int]) -> "OrderedDict[str, Neuron]":
+    if not isinstance(populations, Mapping) or not populations:
+        raise NetworkError(f"populations must be a dict of names and neuron models, got {populations!r}.")
+    checked: OrderedDict[str, Neuron] = OrderedDict()
+    for name, neuron in populations.items():
+        if not isinstance(name, str) or "." in name or "->" in name or not name:
+            raise NetworkError(f"a population's name must be a word without '.' or '->', got {name!r}.")
+        if name in inputs:
+            raise NetworkError(f"{name!r} is both an input and a population.")
+        if not isinstance(neuron, Neuron):
+            raise NetworkError(f"population {name!r} must be a neuron model (ex.Neuron), got {neuron!r}.")
+        for field in neuron.__dataclass_fields__:
+            value = resolve(getattr(neuron, field))
+            concrete = field.startswith("tau") and not isinstance(value, jax.core.Tracer)
+            if concrete and bool(jnp.any(jnp.asarray(value) < dt * (1 - 1e-6))):
+                raise NetworkError(
+                    f"population {name!r}: {field} = {value} ms is shorter than the time step dt = {dt:g} ms. "
+                    "Times are in milliseconds; choose a smaller dt or a longer time constant."
+                )
+        checked[name] = neuron.with_dt(dt)
+    return checked
+
+
+def _check_projections(projections: Any, populations: Mapping[str, Neuron], inputs: dict[str, int]) -> dict[str, Projection]:
+    if isinstance(projections, Mapping | str) or not isinstance(projections, Iterable):
+        raise NetworkError(f"projections must be a list such as [Dense('input', 'hidden')], got {projections!r}.")
+    named: dict[str, Projection] = {}
+    for projection in projections:
+        if not isinstance(projection, Projection):
+            raise NetworkError(f"projections must hold Dense, Masked, ..., got {projection!r}.")
+        name = projection.name
+        if name in named:
+            raise NetworkError(f"two projections are called {name!r}: give one of them name=.")
+        if projection.pre not in populations and projection.pre not in inputs:
+            raise _named(name, unknown("population or input", projection.pre, (*inputs, *populations), NetworkError))
+        if projection.post in inputs:
+            raise NetworkError(f"projection {name!r} ends at {projection.post!r}, which is an input.")
+        if projection.post not in populations:
+            raise _named(name, unknown("population", projection.post, populations, NetworkError))
+        ports = populations[projection.post].ports
+        if projection.port is not None and projection.port not in ports:
+            raise _named(name, unknown(f"port of {projection.post!r}", projection.port, ports, NetworkError))
+        named[name] = projection
+    return named
+
+
+def _edges(named: Mapping[str, Projection], populations: tuple[str, ...]) -> tuple[Edge, ...]:
+    groups = components(populations, [(p.pre, p.post) for p in named.values()])
+    group = {n: i for i, names in enumerate(groups) for n in names}
+    return tuple(
+        Edge(name, p.pre, p.post, int(group.get(p.pre, -1) == group[p.post]) if p.delay is None else p.delay)
+        for name, p in named.items()
+    )
+
+
+def _check_outputs(outputs: Any, populations: Mapping[str, Neuron]) -> tuple[bool, tuple[Output, ...]]:
+    single = isinstance(outputs, str)
+    if not single and not (isinstance(outputs, Mapping) and outputs):
+        raise NetworkError(f"outputs must be a population's name or a dict of labels to names, got {outputs!r}.")
+    pairs = {outputs: outputs} if single else outputs
+    if any(str(name).endswith(".current") for name in pairs.values()):
+        raise NetworkError("an output must be a population's output or state variable, not its current.")
+    return single, tuple(
+        Output(label, *_split_variable(name, populations, NetworkError)) for label, name in pairs.items()
+    )
+
+
+def _split_variable(name: str, populations: Mapping[str, Neuron], error: Any) -> tuple[str, str | None]:
+    population, _, variable = str(name).partition(".")
+    if population not in populations:
+        raise unknown("population", population, populations, error)
+    if not variable:
+        return population, None
+    known = variables(resolve(populations[population]).init_state())
+    if variable not in (*known, "current"):
+        raise unknown(f"variable of {population!r}", variable, (*known, "current"), error)
+    return population, variable
+
+
+def _named(projection: str, error: Exception) -> NetworkError:
+    return NetworkError(f"projection {projection!r}: {error}")

@@ -1,0 +1,29 @@
+"""A network as a table for people."""
+
+import jax
+
+from .network import Network, trainable_leaves
+
+
+def _count(tree: object, marks: object) -> tuple[int, int]:
+    leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(marks)
+    return sum(x.size for x in leaves), sum(x.size for x, f in zip(leaves, flags, strict=True) if f)
+
+
+def summary(net: Network) -> str:
+    """Populations, projections and outputs of `net`, one line each, with sizes and numbers of trainable parameters."""
+    marks = trainable_leaves(net)
+    lines = [f"network, dt = {net.dt:g} ms"]
+    lines += [f"  input       {name:<24} {size} units" for name, size in net.inputs.items()]
+    for name, population in net.populations.items():
+        _, moved = _count(population, marks.populations[name])
+        lines.append(f"  population  {name:<24} {population.size} {type(population).__name__} units, {moved} trainable parameters")
+    for name, projection in net.projections.items():
+        _, moved = _count(projection, marks.projections[name])
+        assert projection.weight is not None
+        shape = " x ".join(map(str, projection.weight.shape))
+        lines.append(f"  projection  {name:<24} {shape}, delay {projection.delay}, {moved} trainable parameters")
+    for name, feedback in net.feedback.items():
+        lines.append(f"  feedback    {name:<24} {' x '.join(map(str, feedback.weight.shape))}")
+    outputs = ", ".join(o.population + (f".{o.variable}" if o.variable else "") for o in net.output_specs)
+    return "\n".join([*lines, f"  outputs     {outputs}", f"  {_count(net, marks)[1]} trainable parameters in all"])

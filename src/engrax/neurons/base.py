@@ -1,0 +1,120 @@
+"""The contract of a neuron model: elementwise dynamics, `step(state, current) -> (state, output)`.
+
+A model in ten lines::
+
+    class Leaky(ex.Neuron):
+        tau: float = 20.0
+
+        def init_state(self):
+            return jnp.zeros(self.size)
+
+        def step(self, state, current):
+            state = state + self.dt / self.tau * (current - state)
+            return state, jnp.tanh(state)
+
+and it has every rule. Each unit acts alone: a synapse reaches it only through its own current.
+"""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PyTree
+
+from ..errors import ArgumentError
+from ..parameter import is_parameter, positive_integer
+
+State = PyTree[Array]
+
+
+class Neuron(eqx.Module):
+    """Base class of neuron models.
+
+    Fields:
+        size: number of units (static).
+        dt: time step in milliseconds (static). A network sets it to its own.
+
+    Class attributes:
+        ports: names of the model's currents. Empty for the usual single current of shape (size,); with names, the
+            current has shape (ports, size).
+        spiking: whether the output is 0 or 1, so that rates and energy count it as spikes.
+    """
+
+    size: int = eqx.field(static=True, converter=positive_integer("size"))
+    dt: float = eqx.field(static=True, default=1.0, kw_only=True)
+
+    ports: ClassVar[tuple[str, ...]] = ()
+    spiking: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        for field in self.__dataclass_fields__.values():
+            if "parameter" not in field.metadata:
+                continue
+            value = getattr(self, field.name)
+            shape = (value.raw if is_parameter(value) else value).shape
+            if shape not in ((), (self.size,)):
+                raise ArgumentError(
+                    f"{type(self).__name__}: {field.name} must be a scalar or have one value for each of the "
+                    f"{self.size} units, got shape {shape}."
+                )
+
+    def init_state(self) -> State:
+        """The state before the first step: a pytree of (size,) arrays. The engine adds the batch axis."""
+        raise TypeError(f"{type(self).__name__} must define init_state().")
+
+    def step(self, state: State, current: Float[Array, "*ports size"]) -> tuple[State, Float[Array, " size"]]:
+        """One time step.
+
+        Args:
+            state: as `init_state` gives it; integer leaves are counters and carry no gradient.
+            current: (size,) or, with ports, (ports, size).
+
+        Returns:
+            The next state and the output.
+        """
+        raise TypeError(f"{type(self).__name__} must define step(state, current).")
+
+    def local_step(self, state: State, current: Array) -> tuple[State, Array]:
+        """The step as a local rule differentiates it: same values; spiking models hold their own reset constant."""
+        return self.step(state, current)
+
+    def uniform(self) -> bool:
+        """Whether the Jacobians of `local_step`'s state by state and by current are one number for all units.
+
+        Then an eligibility vector depends on the presynaptic unit alone, and local rules keep rank-one traces.
+        """
+        return False
+
+    def with_dt(self, dt: float) -> "Neuron":
+        """A copy with another time step (milliseconds)."""
+        copy = object.__new__(type(self))
+        for name in self.__dataclass_fields__:
+            object.__setattr__(copy, name, getattr(self, name))
+        object.__setattr__(copy, "dt", float(dt))
+        return copy
+
+
+def variable(state: State, name: str) -> Any:
+    """The state variable called `name`: an attribute, a dictionary key, or an index written as a number.
+
+    Raises:
+        ArgumentError: there is none; the message lists those that exist.
+    """
+    names = variables(state)
+    if name not in names:
+        from ..errors import unknown
+
+        raise unknown("state variable", name, names)
+    if isinstance(state, dict):
+        return state[name]
+    if name.isdigit():
+        return jax.tree.leaves(state)[int(name)]
+    return getattr(state, name)
+
+
+def variables(state: State) -> tuple[str, ...]:
+    """Names of a state's variables: fields, keys, or the numbers of its leaves for plain arrays and tuples."""
+    if isinstance(state, dict):
+        return tuple(state)
+    fields = getattr(state, "_fields", None) or tuple(getattr(state, "__dataclass_fields__", ()))
+    return tuple(fields) or tuple(str(i) for i in range(len(jax.tree.leaves(state))))

@@ -1,0 +1,47 @@
+"""Leaky integrator, the usual readout: v(t) = kappa v(t-1) + s I(t), kappa = exp(-dt / tau), output v.
+
+The paper (Bellec et al. 2020, Eq. 11) has s = 1, the authors' code s = 1 - kappa everywhere: the default here.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..parameter import choice, parameter
+from .base import Neuron
+
+
+class LIState(NamedTuple):
+    """Voltage."""
+
+    voltage: Float[Array, "..."]
+
+
+class LI(Neuron):
+    """Leaky integrator.
+
+    Args:
+        size: number of units.
+        tau: time constant, ms.
+        input_scale: "leak" multiplies the current by 1 - kappa; "one" adds it as it is.
+
+    State: voltage.
+
+    Source: Bellec et al. 2020, Eq. 11, and the authors' code for the factor.
+    """
+
+    tau: Float[Array, "..."] = parameter("tau", 20.0, minimum=0, exclusive=True)
+    input_scale: str = choice("input_scale", "leak", ("one", "leak"))
+
+    def init_state(self) -> LIState:
+        return LIState(jnp.zeros(self.size, self.tau.dtype))
+
+    def step(self, state: LIState, current: Array) -> tuple[LIState, Array]:
+        kappa = jnp.exp(-self.dt / self.tau)
+        gain = 1 - kappa if self.input_scale == "leak" else 1
+        voltage = kappa * state.voltage + gain * current
+        return LIState(voltage), voltage
+
+    def uniform(self) -> bool:
+        return self.tau.ndim == 0

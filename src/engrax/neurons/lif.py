@@ -1,0 +1,129 @@
+"""Leaky integrate-and-fire unit.
+
+    v(t) = alpha v(t-1) + s I(t) - v_th z(t-1)          alpha = exp(-dt / tau)
+    z(t) = H(v(t) - v_th), 0 while refractory           s = 1, or 1 - alpha with input_scale="leak"
+
+Bellec et al. 2020, Eqs. 6-7, and the authors' code where it decides the bits: the spike is strict (>), the reset
+takes one threshold off in the step after the spike, the voltage goes on integrating while the unit is refractory,
+and a refractory period of n steps blocks the n - 1 steps that follow a spike.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..errors import ArgumentError
+from ..parameter import Parameter, choice, is_parameter, parameter, trainable
+from .base import Neuron
+from .surrogates import Surrogate, Triangular, as_surrogate
+
+
+class LIFState(NamedTuple):
+    """Voltage before reset, and the steps left of the refractory period."""
+
+    voltage: Float[Array, "..."]
+    refractory: Int[Array, "..."]
+
+
+class LIF(Neuron):
+    """Leaky integrate-and-fire.
+
+    Args:
+        size: number of units.
+        tau: membrane time constant, ms.
+        threshold: firing threshold, > 0.
+        refractory: refractory period, ms: the earliest next spike comes that long after the last (at least one step).
+        reset: "subtract" takes the threshold off after a spike; "zero" discards the voltage.
+        input_scale: "one" adds the current as it is; "leak" multiplies it by 1 - alpha.
+        surrogate: pseudo-derivative of the spike; default `Triangular(0.3)`, as wide as the threshold.
+
+    Parameters may be scalars or one value a unit, fixed or `trainable`. State: voltage (before reset), refractory.
+
+    Source: Bellec et al. 2020, Eqs. 6-7.
+    """
+
+    tau: Float[Array, "..."] = parameter("tau", 20.0, minimum=0, exclusive=True)
+    threshold: Float[Array, "..."] = parameter("threshold", 1.0, minimum=0, exclusive=True)
+    refractory: Float[Array, "..."] = parameter("refractory", 0.0, minimum=0)
+    reset: str = choice("reset", "subtract", ("subtract", "zero"))
+    input_scale: str = choice("input_scale", "one", ("one", "leak"))
+    surrogate: Surrogate = eqx.field(default=Triangular(), converter=as_surrogate)
+
+    spiking: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        if is_parameter(self.refractory):
+            raise ArgumentError(f"{type(self).__name__}: refractory is a number of steps and cannot be trainable.")
+
+    def init_state(self) -> LIFState:
+        zeros = jnp.zeros(self.size, self.threshold.dtype)
+        return LIFState(zeros, jnp.zeros(self.size, jnp.int32))
+
+    def step(self, state: LIFState, current: Array) -> tuple[LIFState, Array]:
+        spiked = self._spike(state)
+        return self._advance(state, current, spiked, spiked)
+
+    def local_step(self, state: LIFState, current: Array) -> tuple[LIFState, Array]:
+        spiked = jax.lax.stop_gradient(self._spike(state))
+        return self._advance(state, current, spiked, spiked)
+
+    def _advance(self, state: LIFState, current: Array, spiked: Array, resets: Array) -> tuple[LIFState, Array]:
+        alpha = jnp.exp(-self.dt / self.tau)
+        voltage = self._reset(alpha * state.voltage, resets, self.threshold) + self._drive(alpha, current)
+        state = LIFState(voltage, self._count(state.refractory, spiked))
+        return state, self._spike(state)
+
+    def _spike(self, state: LIFState) -> Array:
+        return self._gated(state.voltage - self.threshold, state.refractory)
+
+    def _gated(self, above: Array, refractory: Array) -> Array:
+        spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
+        return jnp.where(refractory == 0, spike, jnp.zeros_like(spike))
+
+    def _drive(self, alpha: Array, current: Array) -> Array:
+        return (1 - alpha) * current if self.input_scale == "leak" else current
+
+    def _reset(self, voltage: Array, resets: Array, threshold: Array) -> Array:
+        return voltage * (1 - resets) if self.reset == "zero" else voltage - threshold * resets
+
+    def _count(self, left: Array, spiked: Array) -> Array:
+        steps = jnp.round(self.refractory / self.dt).astype(jnp.int32)
+        return jnp.clip(left + steps * spiked.astype(jnp.int32) - 1, 0, jnp.maximum(steps, 0))
+
+    def uniform(self) -> bool:
+        return self.reset == "subtract" and self.tau.ndim == 0
+
+    def with_input_scale(self, input_scale: str) -> "LIF":
+        """The same unit in the other input-scaling convention: equal spikes for equal weights.
+
+        threshold(one) = threshold(leak) / (1 - alpha); the voltage scales with it. Needs a surrogate whose width
+        is relative to the threshold.
+
+        Raises:
+            ArgumentError: unknown convention, or a surrogate of absolute width.
+        """
+        return self._rescaled(input_scale, {})
+
+    def _rescaled(self, input_scale: str, more: dict[str, Any]) -> "LIF":
+        if input_scale not in ("one", "leak"):
+            raise ArgumentError(f"input_scale must be 'one' or 'leak', got {input_scale!r}.")
+        if input_scale == self.input_scale:
+            return self
+        if not self.surrogate.relative():
+            raise ArgumentError(
+                "with_input_scale rescales voltages, so the surrogate's width must be relative to the threshold "
+                "(width=None); give the new neuron its surrogate by hand."
+            )
+        tau = self.tau.value if is_parameter(self.tau) else self.tau
+        factor = 1 - jnp.exp(-self.dt / tau)
+        factor = factor if input_scale == "leak" else 1 / factor
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        changed = {"input_scale": input_scale, "threshold": _times(self.threshold, factor), **more}
+        return type(self)(**{**fields, **changed})
+
+
+def _times(x: Array | Parameter, factor: Array) -> Array | Parameter:
+    return trainable(x.value * factor, x.positive) if isinstance(x, Parameter) else x * factor

@@ -1,0 +1,62 @@
+"""Leaky rate unit: h(t) = h(t-1) + dt / tau (-h(t-1) + phi(I(t))), output h.
+
+The leak acts on the rate, the nonlinearity inside the bracket: the network of Murray 2019 (RFLO), Eq. 1.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..errors import ArgumentError, unknown
+from ..parameter import parameter
+from .base import Neuron
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+}
+
+
+def _activation(x: Any) -> Callable[[Array], Array]:
+    if isinstance(x, str):
+        if x not in ACTIVATIONS:
+            raise unknown("activation", x, ACTIVATIONS)
+        return ACTIVATIONS[x]
+    if not callable(x):
+        raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)} or a function, got {x!r}.")
+    return x
+
+
+class RateState(NamedTuple):
+    """Rate."""
+
+    rate: Float[Array, "..."]
+
+
+class Rate(Neuron):
+    """Leaky rate unit.
+
+    Args:
+        size: number of units.
+        tau: time constant, ms, at least one time step.
+        activation: "tanh", "relu", "sigmoid", or an elementwise function.
+
+    State: rate.
+
+    Source: Murray 2019, Eq. 1.
+    """
+
+    tau: Float[Array, "..."] = parameter("tau", 10.0, minimum=0, exclusive=True)
+    activation: Callable[[Array], Array] = eqx.field(static=True, default="tanh", converter=_activation)
+
+    def init_state(self) -> RateState:
+        return RateState(jnp.zeros(self.size, self.tau.dtype))
+
+    def step(self, state: RateState, current: Array) -> tuple[RateState, Array]:
+        rate = state.rate + self.dt / self.tau * (self.activation(current) - state.rate)
+        return RateState(rate), rate

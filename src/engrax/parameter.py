@@ -1,0 +1,137 @@
+"""Parameters of a neuron: a number or one number a unit, fixed unless wrapped in `trainable`.
+
+A model's `step` reads plain arrays (`self.tau`). Trainable ones are stored as a `Parameter`; the engine calls
+`resolve` on a model before it steps it, so gradients reach `Parameter.raw` and no model needs to know.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from .errors import ArgumentError
+
+
+def _inverse_softplus(x: Array) -> Array:
+    return x + jnp.log(-jnp.expm1(-x))
+
+
+class Parameter(eqx.Module):
+    """A trainable parameter. Made by `trainable`; `value` is what the model sees, `raw` what the optimiser moves."""
+
+    raw: Float[Array, "..."]
+    positive: bool = eqx.field(static=True)
+
+    @property
+    def value(self) -> Float[Array, "..."]:
+        """The parameter itself: `raw`, or softplus(raw) for a positive one."""
+        return jax.nn.softplus(self.raw) if self.positive else self.raw
+
+
+def trainable(x: ArrayLike, positive: bool = False) -> Parameter:
+    """Mark a neuron's parameter as trainable.
+
+    Args:
+        x: the initial value, a scalar or one value a unit.
+        positive: keep it positive by construction (softplus of the stored number, which for values well above 1
+            moves like the value itself). Use it for every time constant.
+
+    Raises:
+        ArgumentError: `x` is not finite, or not positive where that was asked.
+    """
+    value = _as_float("x", x)
+    if positive and not _holds(value > 0):
+        raise ArgumentError(f"trainable(x, positive=True): x must be > 0, got {x!r}.")
+    return Parameter(_inverse_softplus(value) if positive else value, positive)
+
+
+def resolve(tree: PyTree) -> PyTree:
+    """The same tree with every `Parameter` replaced by its value."""
+    return jax.tree.map(lambda p: p.value if is_parameter(p) else p, tree, is_leaf=is_parameter)
+
+
+def is_parameter(x: object) -> bool:
+    """Whether `x` is a trainable `Parameter`."""
+    return isinstance(x, Parameter)
+
+
+def _holds(condition: Array) -> bool:
+    # Under a transformation the value is not known; the check was made when the model was first built.
+    return True if isinstance(condition, jax.core.Tracer) else bool(np.all(np.asarray(condition)))
+
+
+def _as_float(name: str, x: Any) -> Array:
+    if isinstance(x, bool) or not isinstance(x, int | float | list | tuple | np.ndarray | np.generic | jax.Array):
+        raise ArgumentError(f"{name} must be a number or an array of numbers, got {x!r}.")
+    try:
+        value = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} must be a number or an array of numbers, got {x!r}.") from error
+    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
+        raise ArgumentError(f"{name} must be real numbers, got dtype {value.dtype}.")
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        value = value.astype(jnp.result_type(float))
+    if not _holds(jnp.isfinite(value)):
+        raise ArgumentError(f"{name} must be finite, got {x!r}.")
+    return value
+
+
+def parameter(
+    name: str,
+    default: Any = None,
+    *,
+    minimum: float | None = None,
+    exclusive: bool = False,
+) -> Any:
+    """A dataclass field that holds a model's parameter: a scalar, one value a unit, or a `trainable` of either.
+
+    Args:
+        name: the argument's name, for error messages.
+        default: its default value; None makes it required.
+        minimum: smallest value allowed.
+        exclusive: whether `minimum` itself is refused.
+    """
+
+    def convert(x: Any) -> Array | Parameter:
+        if is_parameter(x):
+            check(x.value)
+            return x
+        value = _as_float(name, x)
+        check(value)
+        return value
+
+    def check(value: Array) -> None:
+        if minimum is None:
+            return
+        if not _holds(value > minimum if exclusive else value >= minimum):
+            sign = ">" if exclusive else ">="
+            raise ArgumentError(f"{name} must be {sign} {minimum:g}, got {value}.")
+
+    extra: dict[str, Any] = {} if default is None else {"default": default}
+    return eqx.field(converter=convert, metadata={"parameter": name}, **extra)
+
+
+def choice(name: str, default: str, options: tuple[str, ...]) -> Any:
+    """A static dataclass field that holds one of a few words."""
+
+    def convert(x: Any) -> str:
+        if x not in options:
+            raise ArgumentError(f"{name} must be one of {', '.join(map(repr, options))}, got {x!r}.")
+        return x
+
+    return eqx.field(converter=convert, static=True, default=default)
+
+
+def positive_integer(name: str) -> Callable[[Any], int]:
+    """A converter for a static size or count: an integer of at least 1."""
+
+    def convert(x: Any) -> int:
+        if isinstance(x, bool) or not isinstance(x, int | np.integer) or x < 1:
+            raise ArgumentError(f"{name} must be an integer of at least 1, got {x!r}.")
+        return int(x)
+
+    return convert

@@ -1,0 +1,244 @@
+"""The contract of a rule: `value_and_grad(net, trial)` is to a rule what `jax.value_and_grad` is to a function.
+
+Shared here: which loss is meant, where it enters the network (cotangents of outputs), firing-rate regularisation, and
+how delta becomes a gradient with the network's own tree.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..errors import ArgumentError, RuleError, unknown
+from ..losses import FiringRate, Loss, as_loss, check_loss
+from ..network import Network, trainable_leaves
+from ..network.adjoint import Adjoint, Cotangents, pull_parameters, split_state
+from ..network.engine import Tape, port_delta
+from ..parameter import is_parameter, resolve
+from ..synapses import Projection, outer
+from ..trial import Trial
+
+
+class Rule(eqx.Module):
+    """Base of rules.
+
+    Args:
+        loss: a name, a `Loss`, a function of one step `f(output, target) -> (batch,)`, a dict of these by output label,
+            or None for the loss that the targets suggest (see `losses.as_loss`).
+        reduction, scale: see `losses.Loss`.
+        regularizers: `losses.FiringRate` terms.
+    """
+
+    loss: Any = eqx.field(static=True, default=None, kw_only=True)
+    reduction: str = eqx.field(static=True, default="mean", kw_only=True)
+    scale: float = eqx.field(static=True, default=1.0, kw_only=True)
+    regularizers: tuple[FiringRate, ...] = eqx.field(static=True, default=(), converter=lambda x: _tuple(x), kw_only=True)
+
+    def __check_init__(self) -> None:
+        check_loss(None if isinstance(self.loss, dict) else self.loss)
+        Loss(reduction=self.reduction, scale=self.scale)
+
+    def bind(self, net: Network, key: PRNGKeyArray) -> Network:
+        """The network with whatever the rule adds to it (feedback weights). Default: nothing."""
+        return net
+
+    def value_and_grad(self, net: Network, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[Float[Array, ""], Network]:
+        """Loss and gradient on a batch of trials.
+
+        Args:
+            net: the network.
+            trial: inputs and targets.
+            key: for rules that draw random numbers.
+
+        Returns:
+            The loss (regularisers included) and a tree like `net`, None where nothing trains.
+
+        Raises:
+            ArgumentError: the trial does not fit the network.  LossError: the loss does not fit the targets.
+            RuleError: the rule cannot do this on this network.
+        """
+        if not isinstance(net, Network):
+            raise ArgumentError(f"net must be an engrax Network, got {type(net).__name__}.")
+        if not isinstance(trial, Trial):
+            raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.")
+        for regularizer in self.regularizers:
+            regularized(regularizer, net)
+        losses = self.losses(net, trial)
+        check_trial(net, trial, losses)
+        return _value_and_grad(self, net, trial, key)
+
+    def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
+        """What a rule defines: `value_and_grad` after all checks, traced under jit."""
+        raise TypeError(f"{type(self).__name__} must define compute(net, trial, key).")
+
+    def losses(self, net: Network, trial: Trial) -> dict[str, Loss]:
+        """The loss of each output, by label."""
+        targets = by_label(net, trial.targets, "targets")
+        chosen = self.loss if isinstance(self.loss, dict) else dict.fromkeys(targets, self.loss)
+        for label in chosen:
+            if label not in targets:
+                raise unknown("output", label, targets)
+        return {label: as_loss(chosen.get(label), target, self.reduction, self.scale) for label, target in targets.items()}
+
+
+@eqx.filter_jit
+def _value_and_grad(rule: Rule, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
+    return rule.compute(net, trial, key)
+
+
+def _tuple(x: Any) -> tuple[FiringRate, ...]:
+    if isinstance(x, FiringRate):
+        return (x,)
+    if not isinstance(x, Iterable) or not all(isinstance(r, FiringRate) for r in x):
+        raise ArgumentError(f"regularizers must be FiringRate terms, got {x!r}.")
+    return tuple(x)
+
+
+def by_label(net: Network, values: Any, what: str) -> dict[str, Any]:
+    """Targets (or anything given per output) as a dict by output label."""
+    if net.single_output:
+        return {net.output_specs[0].label: values}
+    labels = [o.label for o in net.output_specs]
+    if not isinstance(values, dict) or sorted(values) != sorted(labels):
+        raise ArgumentError(f"{what} must be a dict with the network's outputs: {', '.join(labels)}.")
+    return dict(values)
+
+
+def check_trial(net: Network, trial: Trial, losses: dict[str, Loss]) -> None:
+    """Raise an ArgumentError where shapes of a trial and a network disagree."""
+    net.check_inputs(trial.inputs)
+    steps, batch = trial.steps, trial.batch
+    for label, target in by_label(net, trial.targets, "targets").items():
+        spec = next(o for o in net.output_specs if o.label == label)
+        shape = jnp.shape(target)
+        size = net.populations[spec.population].size
+        expected = {1: (batch,), 2: (steps, batch), 3: (steps, batch, size)}.get(len(shape))
+        if expected is not None and shape != expected:
+            raise ArgumentError(f"targets must have shape {expected}, got {shape}.")
+    if trial.mask is not None and jnp.shape(trial.mask)[:2] != (steps, batch):
+        raise ArgumentError(f"mask must be ({steps}, {batch}[, outputs]), got {jnp.shape(trial.mask)}.")
+    if trial.lengths is not None and jnp.shape(trial.lengths) != (batch,):
+        raise ArgumentError(f"lengths must be ({batch},), got {jnp.shape(trial.lengths)}.")
+
+
+def total_loss(losses: dict[str, Loss], outputs: dict[str, Array], trial: Trial, net: Network) -> Array:
+    """Sum of the losses of all outputs."""
+    targets = by_label(net, trial.targets, "targets")
+    parts = [loss.value(outputs[label], trial.replace(targets=targets[label])) for label, loss in losses.items()]
+    return sum(parts[1:], parts[0])
+
+
+def enter(net: Network, gradients: dict[str, Array]) -> tuple[dict[str, Array], dict[str, dict[str, Array]]]:
+    """Gradients by output label, as cotangents of populations' outputs and of state variables."""
+    outputs: dict[str, Array] = {}
+    variables: dict[str, dict[str, Array]] = {}
+    for spec in net.output_specs:
+        g = gradients[spec.label]
+        if spec.variable is None:
+            outputs[spec.population] = outputs[spec.population] + g if spec.population in outputs else g
+        else:
+            own = variables.setdefault(spec.population, {})
+            own[spec.variable] = own[spec.variable] + g if spec.variable in own else g
+    return outputs, variables
+
+
+def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
+    """Names of the populations a rate regulariser acts on.
+
+    Raises:
+        RuleError: a name does not exist, or no population spikes.
+    """
+    if regularizer.populations is None:
+        names = tuple(n for n, p in net.populations.items() if p.spiking)
+        if not names:
+            raise RuleError("FiringRate found no spiking population in this network.")
+        return names
+    for name in regularizer.populations:
+        if name not in net.populations:
+            raise unknown("population in FiringRate", name, net.populations, RuleError)
+    return regularizer.populations
+
+
+def effective_gradients(net: Network, tape: Tape, delta: dict[str, Array]) -> dict[str, Array]:
+    """Gradient by each trainable projection's effective weight: one product over time x batch."""
+    return {
+        name: outer(port_delta(net, p, delta[p.post]), tape.presynaptic(p)) for name, p in net.projections.items() if p.trainable
+    }
+
+
+def bias_gradients(net: Network, delta: dict[str, Array]) -> dict[str, Array]:
+    """Gradient by each trainable bias: the sum of delta."""
+    return {
+        name: jnp.sum(port_delta(net, p, delta[p.post]), axis=(0, 1))
+        for name, p in net.projections.items()
+        if p.trainable and p.bias is not None
+    }
+
+
+def initial_state_parameters(net: Network, states: dict[str, Any]) -> dict[str, Any]:
+    """What cotangents of the initial states (batch, size) mean for trainable parameters that set them: raw trees."""
+    pulled = {}
+    for name, neuron in net.populations.items():
+        if not has_parameters(neuron):
+            continue
+        raw, rest = eqx.partition(neuron, raw_marks(neuron))
+        _, vjp = jax.vjp(lambda r, rest=rest: split_state(resolve(eqx.combine(r, rest)).init_state())[0], raw)
+        pulled[name] = vjp(jax.tree.map(lambda g: jnp.sum(g, axis=0), states[name]))[0]
+    return pulled
+
+
+def has_parameters(neuron: Any) -> bool:
+    """Whether a model has trainable parameters."""
+    return any(is_parameter(x) for x in jax.tree.leaves(neuron, is_leaf=is_parameter))
+
+
+def raw_marks(neuron: Any) -> Any:
+    """True at the stored number of each trainable parameter of a model, False elsewhere."""
+    return jax.tree.map(lambda p: jax.tree.map(lambda _: True, p) if is_parameter(p) else False, neuron, is_leaf=is_parameter)
+
+
+def parameter_gradients(net: Network, adjoint: Adjoint) -> dict[str, Any]:
+    """Raw-parameter gradients of every population that has trainable ones."""
+    initial = initial_state_parameters(net, adjoint.states)
+    return {
+        name: jax.tree.map(jnp.add, pull_parameters(net.populations[name], adjoint.parameters[name]), more)
+        for name, more in initial.items()
+    }
+
+
+def pull_weight(projection: Projection, gradient: Array) -> Any:
+    """The gradient by a projection's own arrays, from the one by its effective weight."""
+    marks = jax.tree.map(lambda _: False, projection).replace(weight=True)
+    own, rest = eqx.partition(projection, marks)
+    _, vjp = jax.vjp(lambda o: eqx.combine(o, rest).effective(), own)
+    return vjp(gradient.astype(projection.weight.dtype))[0].weight
+
+
+def gradient_tree(
+    net: Network,
+    weights: dict[str, Array],
+    biases: dict[str, Array],
+    parameters: dict[str, Any],
+    feedback: dict[str, Array] | None = None,
+) -> Network:
+    """The gradient with the network's own tree: None where nothing trains, zeros where nothing arrived."""
+    tree = jax.tree.map(jnp.zeros_like, eqx.filter(net, trainable_leaves(net)))
+    projections = OrderedDict(tree.projections)
+    for name, gradient in weights.items():
+        projections[name] = projections[name].replace(weight=pull_weight(net.projections[name], gradient))
+    for name, gradient in biases.items():
+        projections[name] = projections[name].replace(bias=gradient)
+    populations = OrderedDict(tree.populations)
+    for name, gradient in parameters.items():
+        populations[name] = gradient
+    backwards = OrderedDict(tree.feedback)
+    for name, gradient in (feedback or {}).items():
+        backwards[name] = eqx.tree_at(lambda f: f.weight, backwards[name], gradient)
+    return tree.replace(projections=projections, populations=populations, feedback=backwards)
+
+
+__all__ = ["Cotangents", "Rule"]

@@ -1,0 +1,206 @@
+"""A projection: presynaptic activity, some steps ago, times an effective weight, becomes postsynaptic current.
+
+The effective weight is a function of the projection's own arrays (`effective`), and everything a rule needs is linear
+in it: the drive, its transpose, and the weight gradient from delta = dE/dI, which is one product over time x batch.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..errors import ArgumentError, NetworkError
+from .initializers import Initializer, as_initializer, draw
+
+
+class Projection(eqx.Module):
+    """Base of projections. A subclass may override `effective` (and `build`, to make its arrays).
+
+    Args:
+        pre: name of the presynaptic population or input.
+        post: name of the postsynaptic population, or "population.port" for one of its currents.
+        weight: (post, pre) array, (ports, post, pre) onto all ports of a population with ports; None draws it.
+        bias: True adds a bias (zeros), an array sets it.
+        delay: steps; 0 reads this step's output, d the output of d steps ago. None: 1 within a strongly connected
+            component, else 0.
+        init: initialiser's name or function `(key, shape, dtype)`.
+        autapses: False keeps every unit's synapse onto itself at zero.
+        trainable: whether rules and optimisers move its arrays.
+        name: key in `net.projections`; None: "pre->post".
+    """
+
+    pre: str = eqx.field(static=True)
+    target: str = eqx.field(static=True)
+    weight: Float[Array, "*ports post pre"] | None
+    bias: Float[Array, "*ports post"] | None
+    delay: int | None = eqx.field(static=True)
+    init: str | Initializer = eqx.field(static=True)
+    autapses: bool = eqx.field(static=True)
+    trainable: bool = eqx.field(static=True)
+    name: str = eqx.field(static=True)
+    given: bool = eqx.field(static=True)
+    has_bias: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        pre: str,
+        post: str,
+        *,
+        weight: Any = None,
+        bias: Any = False,
+        delay: int | None = None,
+        init: str | Initializer = "fan_in_normal",
+        autapses: bool = True,
+        trainable: bool = True,
+        name: str | None = None,
+    ) -> None:
+        for argument, value in (("pre", pre), ("post", post)):
+            if not isinstance(value, str) or not value:
+                raise ArgumentError(f"{argument} must be a population's name, got {value!r}.")
+        self.pre, self.target = pre, post
+        self.name = f"{pre}->{post}" if name is None else name
+        if not isinstance(self.name, str):
+            raise ArgumentError(f"name must be a string, got {name!r}.")
+        self.weight = None if weight is None else _array(f"projection {self.name!r}: weight", weight)
+        self.given = weight is not None
+        self.has_bias = bias is not False and bias is not None
+        if self.has_bias and bias is not True:
+            self.bias = _array(f"projection {self.name!r}: bias", bias)
+        else:
+            self.bias = None
+        if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | np.integer) or delay < 0):
+            raise ArgumentError(f"projection {self.name!r}: delay must be a number of steps >= 0 or None, got {delay!r}.")
+        self.delay = None if delay is None else int(delay)
+        self.init = as_initializer(init)
+        for argument, value in (("autapses", autapses), ("trainable", trainable)):
+            if not isinstance(value, bool):
+                raise ArgumentError(f"projection {self.name!r}: {argument} must be True or False, got {value!r}.")
+        self.autapses, self.trainable = autapses, trainable
+
+    @property
+    def post(self) -> str:
+        """Name of the postsynaptic population."""
+        return self.target.partition(".")[0]
+
+    @property
+    def port(self) -> str | None:
+        """Name of the one current it drives, or None."""
+        return self.target.partition(".")[2] or None
+
+    def effective(self) -> Float[Array, "*ports post pre"]:
+        """The weight that acts, as a function of the projection's own arrays."""
+        assert self.weight is not None
+        if self.autapses:
+            return self.weight
+        keep = 1 - jnp.eye(self.weight.shape[-2], self.weight.shape[-1], dtype=self.weight.dtype)
+        return self.weight * jnp.broadcast_to(keep, self.weight.shape)
+
+    def build(self, key: PRNGKeyArray | None, shape: tuple[int, ...], dtype: Any) -> "Projection":
+        """A copy with all arrays in place: weight of `shape`, drawn with `key` unless it was given."""
+        weight = self.weight
+        if not self.given:
+            if key is None:
+                raise NetworkError(f"projection {self.name!r} has no weight: give weight=, or key= to the network.")
+            weight = draw(self.init, key, shape, dtype)
+        assert weight is not None
+        if weight.shape != shape:
+            raise NetworkError(f"projection {self.name!r}: weight must have shape {shape} (post, pre), got {weight.shape}.")
+        bias = self.bias if self.bias is not None else (jnp.zeros(shape[:-1], dtype) if self.has_bias else None)
+        if bias is not None and bias.shape != shape[:-1]:
+            raise NetworkError(f"projection {self.name!r}: bias must have shape {shape[:-1]}, got {bias.shape}.")
+        if not self.autapses and shape[-1] != shape[-2]:
+            raise NetworkError(f"projection {self.name!r}: autapses=False needs as many units before as after, got {shape}.")
+        bias = None if bias is None else bias.astype(dtype)
+        return self.replace(weight=weight.astype(dtype), bias=bias).constrain()
+
+    def constrain(self, key: PRNGKeyArray | None = None) -> "Projection":
+        """A copy with whatever its kind forbids put right (here: autapses are zero)."""
+        return self if self.autapses else self.replace(weight=self.effective())
+
+    def replace(self, **changes: Any) -> "Projection":
+        """A copy with some fields changed, unchecked."""
+        copy = object.__new__(type(self))
+        for name in self.__dataclass_fields__:
+            object.__setattr__(copy, name, changes.get(name, getattr(self, name)))
+        return copy
+
+
+class Dense(Projection):
+    """All-to-all projection. Arguments as for `Projection`."""
+
+
+class Masked(Projection):
+    """Projection through fixed connections only: weights elsewhere are zero and stay zero under every rule.
+
+    Args:
+        mask: (post, pre) array of 0 and 1; or give `density`.
+        density: share of connections drawn at random with the network's key, between 0 (excluded) and 1.
+        pre, post and the rest: as for `Projection`.
+    """
+
+    mask: Float[Array, "post pre"] | None
+    density: float | None = eqx.field(static=True)
+
+    def __init__(self, pre: str, post: str, *, mask: Any = None, density: float | None = None, **options: Any) -> None:
+        super().__init__(pre, post, **options)
+        if (mask is None) == (density is None):
+            raise ArgumentError(f"projection {self.name!r}: give either mask= or density=.")
+        if density is not None and (isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1):
+            raise ArgumentError(f"projection {self.name!r}: density must lie in (0, 1], got {density!r}.")
+        self.mask = None if mask is None else _array(f"projection {self.name!r}: mask", np.asarray(mask, float))
+        self.density = None if density is None else float(density)
+        if mask is not None and not np.all(np.isin(np.asarray(mask, float), (0.0, 1.0))):
+            raise ArgumentError(f"projection {self.name!r}: mask must hold 0 and 1 only.")
+
+    def effective(self) -> Array:
+        assert self.mask is not None
+        weight = super().effective()
+        return weight * jnp.broadcast_to(self.mask.astype(weight.dtype), weight.shape)
+
+    def build(self, key: PRNGKeyArray | None, shape: tuple[int, ...], dtype: Any) -> "Projection":
+        mask = self.mask
+        if self.density is not None:
+            if key is None:
+                raise NetworkError(f"projection {self.name!r}: density needs key= at the network.")
+            mask = jax.random.bernoulli(jax.random.fold_in(key, 1), self.density, shape[-2:]).astype(dtype)
+        assert mask is not None
+        if mask.shape != shape[-2:]:
+            raise NetworkError(f"projection {self.name!r}: mask must have shape {shape[-2:]} (post, pre), got {mask.shape}.")
+        return super(Masked, self.replace(mask=mask.astype(dtype))).build(key, shape, dtype)
+
+    def constrain(self, key: PRNGKeyArray | None = None) -> "Projection":
+        return self.replace(weight=self.effective())
+
+
+def _array(what: str, x: Any) -> Array:
+    try:
+        value = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{what} must be an array of numbers, got {x!r}.") from error
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        if not (jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
+            raise ArgumentError(f"{what} must be an array of real numbers, got dtype {value.dtype}.")
+        value = value.astype(jnp.result_type(float))
+    if not isinstance(value, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(value))):
+        raise ArgumentError(f"{what} must be finite.")
+    return value
+
+
+def drive(weight: Array, pre: Float[Array, "... pre"]) -> Float[Array, "*current"]:
+    """Current that `pre` causes through a (post, pre) or (ports, post, pre) weight."""
+    return pre @ weight.T if weight.ndim == 2 else jnp.einsum("...i,pji->...pj", pre, weight)
+
+
+def transpose(weight: Array, delta: Float[Array, "*current"]) -> Float[Array, "... pre"]:
+    """The drive's transpose: what `delta` on the current is to the presynaptic output."""
+    return delta @ weight if weight.ndim == 2 else jnp.einsum("...pj,pji->...i", delta, weight)
+
+
+def outer(delta: Float[Array, "time batch *ports post"], pre: Float[Array, "time batch pre"]) -> Array:
+    """The weight gradient: sum over time and batch of delta times pre, as one product."""
+    rows = delta.reshape(-1, int(np.prod(delta.shape[2:])))
+    product = rows.T @ pre.reshape(-1, pre.shape[-1])
+    return product.reshape(*delta.shape[2:], pre.shape[-1])
