@@ -1,6 +1,6 @@
 """Losses and regularisers."""
 
-from .loss import NAMES, Loss, Running, Sequence, Terminal, as_loss, check_loss, cross_entropy, mean_squared_error
+from .loss import NAMES, Loss, Running, Sequence, Terminal, as_loss, check_loss, cross_entropy, mean_squared_error, named
 from .regularizers import FiringRate
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "check_loss",
     "cross_entropy",
     "mean_squared_error",
+    "named",
 ]

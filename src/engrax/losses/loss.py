@@ -168,14 +168,24 @@ def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0
         if integer and ndim not in (1, 2):
             raise LossError(f"class targets must be (batch,) or (time, batch), got {ndim} axes.")
         loss = "mse" if not integer else ("cross_entropy" if ndim == 2 else "cross_entropy_mean")
+    if isinstance(loss, str) and loss.startswith("cross_entropy"):
+        if not integer:
+            raise LossError(f"{loss} needs integer classes as targets.")
+        expected = 2 if loss == "cross_entropy" else 1
+        if ndim != expected:
+            raise LossError(f"{loss} needs targets of shape {'(batch,)' if expected == 1 else '(time, batch)'}, got {ndim} axes.")
+    chosen = named(loss, reduction, scale)
+    assert chosen is not None
+    return chosen
+
+
+def named(loss: Any, reduction: str = "mean", scale: float = 1.0) -> Loss | None:
+    """The loss that a name or function of one step stands for, whatever the targets; None for None."""
     options: dict[str, Any] = {"reduction": reduction, "scale": scale}
+    if loss is None:
+        return None
     if not isinstance(loss, str):
         return Running(loss, **options)
     kind, _, over = loss.rpartition("_") if loss.endswith(("_mean", "_last", "_count")) else (loss, "", "")
     function = mean_squared_error if kind == "mse" else cross_entropy
-    if kind == "cross_entropy":
-        if not integer:
-            raise LossError(f"{loss} needs integer classes as targets.")
-        if ndim != (1 if over else 2):
-            raise LossError(f"{loss} needs targets of shape {'(batch,)' if over else '(time, batch)'}, got {ndim} axes.")
     return Terminal(function, over, **options) if over else Running(function, **options)

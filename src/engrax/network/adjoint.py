@@ -79,6 +79,16 @@ def local_step(parameters: PyTree, rest: PyTree, counters: PyTree, local: bool, 
     return split_state(state)[0], output
 
 
+def _spread(parameters: PyTree, shape: tuple[int, int]) -> PyTree:
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), parameters)
+
+
+def reduce_parameters(neuron: Neuron, cotangent: PyTree) -> PyTree:
+    """Cotangents of parameters with one value a trial and unit, summed to the parameters' own shapes."""
+    own = split_parameters(neuron)[0]
+    return jax.tree.map(lambda x, g: jnp.sum(g, axis=0) if x.ndim else jnp.sum(g), own, cotangent)
+
+
 def _variable_cotangent(like: PyTree, neuron: Neuron, given: dict[str, Array]) -> PyTree:
     """Cotangents of named state variables as a tree shaped as the float part of the state."""
     zero = jax.tree.map(jnp.zeros_like, like)
@@ -108,7 +118,7 @@ def backward(
         cotangents: where the error enters.
         paths: which projections carry it on.
         local: differentiate `local_step` instead of `step`.
-        per_trial: keep the batch axis in the cotangents of parameters.
+        per_trial: keep one cotangent a trial and unit, (batch, size), of every parameter.
     """
     steps, batch = next(iter(tape.currents.values())).shape[:2]
     sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
@@ -143,6 +153,25 @@ def backward(
     return Adjoint(delta, parameters, states, history)
 
 
+def backward_population(
+    net: Network,
+    name: str,
+    tape: Tape,
+    outputs: Array,
+    variables: dict[str, Array],
+    state: PyTree,
+) -> Adjoint:
+    """`backward` for one population by itself, with no path onwards, local, one parameter cotangent a trial and unit.
+
+    Args:
+        outputs: dE/dz, (time, batch, units).
+        variables: dE by state variables after each step.
+        state: dE by the float leaves of the final state.
+    """
+    cotangents = Cotangents({}, {name: variables}, {name: state}, {})
+    return _component(net, (name,), [], tape, {name: outputs}, cotangents, True, True)
+
+
 def _add_back(net: Network, extended: dict[str, Array], depths: dict[str, int], path: Path, delta: Array, steps: int) -> None:
     pre, delay = path.projection.pre, path.projection.delay or 0
     start = depths[pre] - delay
@@ -174,11 +203,9 @@ def _component(
         last[name] = cotangents.states.get(name)
         if last[name] is None:
             last[name] = jax.tree.map(jnp.zeros_like, template)
-    own = {n: jax.tree.map(lambda x: jnp.zeros((batch, *x.shape) if per_trial else x.shape, x.dtype), split[n][0]) for n in group}
     axes = 0 if per_trial else None
-    spread = {
-        n: jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)) if per_trial else x, split[n][0]) for n in group
-    }
+    spread = {n: _spread(split[n][0], (batch, net.populations[n].size)) if per_trial else split[n][0] for n in group}
+    own = jax.tree.map(jnp.zeros_like, spread)
     depth = {}
     for path in internal:
         if path.projection.delay:

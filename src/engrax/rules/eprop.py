@@ -1,0 +1,228 @@
+"""e-prop: delta is the adjoint through a unit's own state only; the error comes in through readouts or feedback.
+
+Every recurrent path is cut, everything else is exact (Bellec et al. 2020, Eqs. 1-4). One gradient, three evaluations:
+*online* carries traces forward, *offline* is one reverse scan and one product, *chunked* is offline inside a chunk with
+traces across chunk borders. They agree to rounding.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
+
+from ..errors import ArgumentError, LossError, RuleError
+from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
+from ..network import Network
+from ..network.adjoint import Cotangents, Path, backward
+from ..network.engine import forward
+from ..parameter import choice
+from ..trial import Trial
+from . import feedback as routes
+from .chunked import chunked
+from .local import assemble, online
+from .online import LocalState, Plan
+from .rates import count, counted, no_activity, penalty, rate_cotangents
+from .stream import close, update
+from .rule import Rule, bias_gradients, by_label, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
+
+
+def _at_least_one(name: str) -> Any:
+    def convert(x: Any) -> int:
+        if isinstance(x, bool) or not isinstance(x, int) or x < 1:
+            raise ArgumentError(f"EProp: {name} must be an integer of at least 1, got {x!r}.")
+        return x
+
+    return convert
+
+
+class EProp(Rule):
+    """Eligibility propagation.
+
+    Args:
+        feedback: how errors reach a population: "symmetric" (the readout's own weights), "random" (fixed), "adaptive"
+            (moves with the readout's weights; pair it with `optim.kolen_pollack`), "uniform" (all equal).
+        evaluation: "offline", "online" or "chunked".
+        chunk: steps a chunk.
+        seed: draws the feedback weights of an unbound random rule.
+        memory_budget: bytes that traces may take before online or chunked evaluation refuses.
+        loss, reduction, scale, regularizers: see `Rule`.
+
+    Cost for T steps, n units, m presynaptic units: offline time T n m, memory T (n + m); online time and memory
+    traffic T batch n m (d + 1), memory batch n m (d + 1) whatever T; chunked between the two.
+
+    Source: Bellec et al. 2020.
+    """
+
+    feedback: str = choice("feedback", "symmetric", routes.KINDS)
+    evaluation: str = choice("evaluation", "offline", ("offline", "online", "chunked"))
+    chunk: int = eqx.field(static=True, default=100, converter=_at_least_one("chunk"))
+    seed: int = eqx.field(static=True, default=0)
+    memory_budget: float = eqx.field(static=True, default=4 * 2.0**30)
+
+    def __check_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ArgumentError(f"EProp: seed must be an integer >= 0, got {self.seed!r}.")
+        if isinstance(self.memory_budget, bool) or not isinstance(self.memory_budget, int | float) or not self.memory_budget > 0:
+            raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {self.memory_budget!r}.")
+
+    def bind(self, net: Network, key: PRNGKeyArray) -> Network:
+        """The network with feedback weights in `net.feedback["readout->population"]`, shaped (population, readout).
+
+        Random: N(0, 1). Adaptive: N(0, 1 / outputs). Uniform: 1 / sqrt(units). Symmetric: none.
+        """
+        return net if self.feedback == "symmetric" else routes.draw(net, self.feedback, key)
+
+    def bound(self, net: Network) -> Network:
+        """The network with feedback weights, drawn from `seed` where a random rule was never bound.
+
+        Raises:
+            RuleError: an adaptive rule was never bound.
+        """
+        if self.feedback == "symmetric" or net.feedback:
+            return net
+        if self.feedback == "adaptive":
+            raise RuleError("adaptive feedback learns weights of its own: make them with net = rule.bind(net, key).")
+        return routes.draw(net, self.feedback, jax.random.PRNGKey(self.seed))
+
+    def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
+        bound = self.bound(net)
+        paths = routes.local_paths(bound, self.feedback)
+        if self.evaluation == "offline":
+            loss, weights, biases, parameters = self._offline(bound, trial, paths)
+        else:
+            losses = self.losses(bound, trial)
+            if any(isinstance(loss, Sequence) for loss in losses.values()):
+                raise LossError(f"a loss of the whole sequence needs evaluation='offline', not {self.evaluation!r}.")
+            plan = Plan(bound, paths, losses, self.regularizers)
+            plan.check_memory(trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget.")
+            evaluate = online if self.evaluation == "online" else lambda p, t: chunked(p, t, self.chunk)
+            loss, found = evaluate(plan, trial)
+            weights, biases, parameters = assemble(plan, found)
+        backwards = routes.feedback_gradients(net, weights)
+        return loss, gradient_tree(net, weights, biases, parameters, backwards)
+
+    def _offline(self, net: Network, trial: Trial, paths: list[Path]) -> Any:
+        inputs, valid = net.check_inputs(trial.inputs), trial.valid()
+        losses, names = self.losses(net, trial), counted(self.regularizers, net)
+        outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape=True)
+        loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
+        entering, variables = enter(net, gradients)
+        spikes = {n: tape.sources[n][-trial.steps :] for n in names}
+        nothing = no_activity(net, trial.batch)
+        total = count(nothing, spikes, valid, names)
+        for name, g in rate_cotangents(self.regularizers, net, spikes, valid, total, nothing).items():
+            entering[name] = entering[name] + g if name in entering else g
+        adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), paths, local=True)
+        weights = effective_gradients(net, tape, adjoint.delta)
+        biases = bias_gradients(net, adjoint.delta)
+        return loss + penalty(self.regularizers, net, total), weights, biases, parameter_gradients(net, adjoint)
+
+    # Streaming: one step at a time, for ever.
+
+    def init(self, net: Network, batch: int, key: PRNGKeyArray | None = None) -> LocalState:
+        """What the rule carries from step to step, before the first one.
+
+        Args:
+            net: the network (bound, where the feedback needs it).
+            batch: number of trials that run side by side.
+            key: unused; for rules that draw random numbers.
+        """
+        plan = self._stream_plan(net)
+        plan.check_memory(batch, self.memory_budget, "Use a smaller batch or a larger budget.")
+        return plan.start(batch)
+
+    def update(
+        self,
+        net: Network,
+        state: LocalState,
+        x: PyTree[Float[Array, "batch units"]],
+        target: Any = None,
+        mask: Any = 1.0,
+        reset: Bool[Array, " batch"] | None = None,
+        signal: Float[Array, "batch outputs"] | None = None,
+    ) -> tuple[LocalState, Float[Array, ""], Network]:
+        """One time step: the next state, this step's loss and this step's gradient.
+
+        The loss of a step is averaged over the trials by their mask (or summed). Rate regularisers must be
+        `running=True` to act here; those on whole trials act in `finish`.
+
+        Args:
+            x: (batch, units) inputs, or a dict of these.
+            target: (batch, outputs) values or (batch,) classes; None: no loss at this step.
+            mask: weight of the loss, a number or (batch,).
+            reset: trials to start anew before this step.
+            signal: dE/dy (batch, outputs) in place of a target and loss.
+
+        Raises:
+            LossError: the loss cannot be used step by step.
+        """
+        if target is not None and signal is not None:
+            raise ArgumentError("give update() a target or a signal, not both.")
+        targets = {} if target is None else by_label(net, target, "target")
+        for label, value in targets.items():
+            self._prompt_loss(label, value)
+        return _update(self, net, state, x, targets, mask, reset, signal)
+
+    def finish(self, net: Network, state: LocalState, target: Any = None) -> tuple[Float[Array, ""], Network]:
+        """Loss and gradient of what is known only at the trials' end, after their last `update`.
+
+        These are terminal losses, named in the rule's `loss` ("cross_entropy_mean", ...), and firing rates of whole
+        trials. Start the next trials with `reset=` or a new `init`.
+
+        Args:
+            target: (batch,) classes or (batch, outputs) values for the terminal loss.
+        """
+        targets = {} if target is None else by_label(net, target, "target")
+        for label in state.totals:
+            if label not in targets:
+                raise LossError(f"finish() needs the target of output {label!r}.")
+        return _finish(self, net, state, targets)
+
+    def _chosen(self, label: str) -> Any:
+        return self.loss.get(label) if isinstance(self.loss, dict) else self.loss
+
+    def _prompt_loss(self, label: str, target: Any) -> Running:
+        chosen = self._chosen(label)
+        loss = chosen if isinstance(chosen, Loss) else named(chosen, self.reduction, self.scale)
+        if loss is not None and not isinstance(loss, Running):
+            raise LossError(
+                f"the loss {chosen!r} is not known at a single step: call update() without a target, and finish() with "
+                "the target at the trial's end."
+            )
+        loss = as_loss(chosen, jnp.asarray(target)[None], self.reduction, self.scale)
+        assert isinstance(loss, Running)
+        return loss
+
+    def _stream_plan(self, net: Network) -> Plan:
+        bound = self.bound(net)
+        losses = {}
+        for spec in bound.output_specs:
+            name = self._chosen(spec.label)
+            loss = name if isinstance(name, Loss) else named(name, self.reduction, self.scale)
+            if isinstance(loss, Sequence):
+                raise LossError("a loss of the whole sequence cannot be streamed: use value_and_grad offline.")
+            if isinstance(loss, Terminal):
+                losses[spec.label] = loss
+        return Plan(bound, routes.local_paths(bound, self.feedback), losses, self.regularizers, stream=True)
+
+
+@eqx.filter_jit
+def _update(rule: EProp, net: Network, state: Any, x: Any, targets: Any, mask: Any, reset: Any, signal: Any) -> Any:
+    losses = {label: rule._prompt_loss(label, target) for label, target in targets.items()}
+    plan = rule._stream_plan(net)
+    state, loss, gradient = update(plan, state, x, losses, targets, mask, reset, signal)
+    return state, loss, _own_tree(rule, net, plan, gradient)
+
+
+@eqx.filter_jit
+def _finish(rule: EProp, net: Network, state: Any, targets: Any) -> Any:
+    plan = rule._stream_plan(net)
+    loss, gradient = close(plan, state, targets)
+    return loss, _own_tree(rule, net, plan, gradient)
+
+
+def _own_tree(rule: EProp, net: Network, plan: Plan, gradient: Any) -> Network:
+    weights, biases, parameters = assemble(plan, gradient)
+    return gradient_tree(net, weights, biases, parameters, routes.feedback_gradients(net, weights))

@@ -1,0 +1,121 @@
+"""How an error gets from a readout to the populations that learn: the paths a local rule keeps.
+
+Every projection onto a population with state is cut, except those onto readouts; these carry the error back with their
+own weights (symmetric) or with feedback weights `net.feedback["readout->population"]`, shaped (population, readout).
+"""
+
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ..errors import RuleError
+from ..network import Feedback, Network
+from ..network.adjoint import Path, split_state
+from ..synapses import Dense
+from .rule import has_parameters
+
+KINDS = ("symmetric", "random", "adaptive", "uniform")
+
+
+def readouts(net: Network) -> tuple[str, ...]:
+    """Populations that outputs are read from."""
+    return tuple(dict.fromkeys(o.population for o in net.output_specs))
+
+
+def stateless(net: Network, name: str) -> bool:
+    """Whether a population keeps no state that carries gradient, so that errors pass through it."""
+    return not jax.tree.leaves(split_state(net.init_state(1).neurons[name])[0])
+
+
+def learners(net: Network) -> tuple[str, ...]:
+    """Populations other than readouts in which something trains."""
+    onto = {p.post for p in net.projections.values() if p.trainable}
+    own = {n for n, p in net.populations.items() if has_parameters(p)}
+    return tuple(n for n in net.populations if n in onto | own and n not in readouts(net))
+
+
+def pairs(net: Network) -> OrderedDict[str, tuple[str, str]]:
+    """(readout, learner) pairs that get feedback weights, by key "readout->learner"."""
+    ends = [(r, n) for r in readouts(net) for n in learners(net) if not stateless(net, n)]
+    return OrderedDict((f"{r}->{n}", (r, n)) for r, n in ends)
+
+
+def draw(net: Network, kind: str, key: PRNGKeyArray) -> Network:
+    """The network with feedback weights of a kind: random N(0, 1); adaptive N(0, 1/outputs); uniform 1/sqrt(units)."""
+    feedback = OrderedDict()
+    for index, (name, (readout, learner)) in enumerate(pairs(net).items()):
+        shape = (net.populations[learner].size, net.populations[readout].size)
+        if kind == "uniform":
+            weight = jnp.full(shape, shape[0] ** -0.5, net.dtype)
+        else:
+            weight = jax.random.normal(jax.random.fold_in(key, index), shape, net.dtype)
+            weight = weight / shape[1] ** 0.5 if kind == "adaptive" else weight
+        if kind == "adaptive" and _forward(net, learner, readout) is None:
+            raise RuleError(f"adaptive feedback to {learner!r} needs a projection {learner}->{readout} to follow.")
+        feedback[name] = Feedback(weight, trainable=kind == "adaptive")
+    return net.replace(feedback=feedback)
+
+
+def _forward(net: Network, learner: str, readout: str) -> str | None:
+    return next((n for n, p in net.projections.items() if p.pre == learner and p.post == readout), None)
+
+
+def local_paths(net: Network, kind: str) -> list[Path]:
+    """The paths a local rule keeps.
+
+    Raises:
+        RuleError: symmetric feedback to a population without a path to a readout; feedback weights that are missing or
+            have the wrong shape; a readout with several currents under feedback weights.
+    """
+    ends = readouts(net)
+    paths = []
+    for projection in net.projections.values():
+        if projection.pre not in net.populations or projection.pre in ends:
+            continue
+        passes = stateless(net, projection.post) and not projection.delay
+        if projection.post in ends:
+            fed = kind != "symmetric" and f"{projection.post}->{projection.pre}" in pairs(net)
+            if not fed:
+                paths.append(Path(projection, projection.effective()))
+        elif passes:
+            paths.append(Path(projection, projection.effective()))
+    if kind != "symmetric":
+        paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in pairs(net).items()]
+    reached, grown = set(ends), True
+    while grown:
+        more = {p.projection.pre for p in paths if p.projection.post in reached} - reached
+        reached, grown = reached | more, bool(more)
+    for name in learners(net):
+        if name not in reached:
+            raise RuleError(
+                f"population {name!r} has no path to a readout, so symmetric feedback never reaches it: add a projection "
+                f"{name}->{ends[0]}, use feedback='random', or make its projections trainable=False."
+            )
+    return paths
+
+
+def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
+    if name not in net.feedback:
+        raise RuleError(f"feedback weights {name!r} are missing: make them with net = rule.bind(net, key).")
+    weight = net.feedback[name].weight
+    shape = (net.populations[learner].size, net.populations[readout].size)
+    if weight.shape != shape:
+        raise RuleError(f"feedback weights {name!r} must have shape {shape} (population, readout), got {weight.shape}.")
+    key = _forward(net, learner, readout)
+    projection = Dense(learner, readout, delay=0) if key is None else net.projections[key]
+    if net.populations[readout].ports and projection.port is None:
+        raise RuleError(f"readout {readout!r} has several currents: feedback weights need a projection onto one port of it.")
+    return Path(projection, weight.T)
+
+
+def feedback_gradients(net: Network, weights: dict[str, Array]) -> dict[str, Array]:
+    """Gradient of adaptive feedback weights: the readout weights' own, transposed (Kolen & Pollack 1994)."""
+    found = {}
+    for name, (readout, learner) in pairs(net).items():
+        key = _forward(net, learner, readout)
+        if name in net.feedback and net.feedback[name].trainable and key in weights:
+            found[name] = weights[key].T
+    return found
+

@@ -1,0 +1,225 @@
+"""Eligibility traces of any neuron model, carried forward in time.
+
+A unit's Jacobian is a block of (d + 1) rows (d state variables, then the output) by (d + P + p) columns (state, P
+currents, p trainable parameters), found by d + P + p forward-mode products over all units at once. With it
+
+    eps(t) = J_hh eps(t-1) + J_hI pre(t)            eligibility vector of each synapse
+    e(t)   = J_zh eps(t-1) + J_zI pre(t)            eligibility trace
+    r(t)   = R_hh r(t-1) + R_hI e(t)                the trace, filtered by the readout's own dynamics R
+    y(t)   = R_yh r(t-1) + R_yI e(t)                what the synapse did to the readout, per feedback weight
+
+(Bellec et al. 2020, Eqs. 13-14 and 23-25, for any readout instead of the leaky one). A parameter of a unit is a source
+like a synapse, with pre = 1 and its own column. Axes: (state, batch, port, unit, pre); an axis of units has length 1
+where all units share the number.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..errors import RuleError
+from ..network import Network
+from ..network.adjoint import Path, split_parameters, split_state
+from ..network.engine import Tape
+from ..neurons import variables
+from ..parameter import resolve
+from .feedback import readouts
+from .rule import has_parameters
+
+
+class Source(NamedTuple):
+    """Something that trains: a projection's weight or bias, or a unit's parameter, and the current ports it reaches."""
+
+    label: str
+    kind: str
+    population: str
+    key: str
+    ports: tuple[int, ...]
+
+
+def sources(net: Network) -> list[Source]:
+    """Everything that trains in `net`, feedback weights excepted."""
+    found = []
+    for name, projection in net.projections.items():
+        if not projection.trainable:
+            continue
+        ports = net.populations[projection.post].ports
+        chosen = (ports.index(projection.port),) if projection.port else tuple(range(max(len(ports), 1)))
+        found.append(Source(f"weight {name}", "weight", projection.post, name, chosen))
+        if projection.bias is not None:
+            found.append(Source(f"bias {name}", "bias", projection.post, name, chosen))
+    for name, neuron in net.populations.items():
+        if has_parameters(neuron):
+            for index in range(len(jax.tree.leaves(split_parameters(neuron)[0]))):
+                found.append(Source(f"parameter {name} {index}", "parameter", name, str(index), (0,)))
+    return found
+
+
+def presynaptic(net: Network, source: Source, tape: Tape) -> Array:
+    """The source's drive, (time, batch, pre): presynaptic outputs, or 1 for a bias or parameter."""
+    if source.kind == "weight":
+        return tape.presynaptic(net.projections[source.key])
+    steps, batch = next(iter(tape.currents.values())).shape[:2]
+    return jnp.ones((steps, batch, 1), net.dtype)
+
+
+def as_gradient(net: Network, source: Source, gradient: Array) -> Array:
+    """(port, unit, pre) in the shape of the weight, bias or parameter that it belongs to."""
+    if source.kind == "weight":
+        return gradient.reshape(net.projections[source.key].effective().shape)
+    if source.kind == "bias":
+        bias = net.projections[source.key].bias
+        assert bias is not None
+        return gradient.reshape(bias.shape)
+    value = jax.tree.leaves(split_parameters(net.populations[source.population])[0])[int(source.key)]
+    units = gradient[0, :, 0]
+    return units if value.ndim else jnp.sum(units)
+
+
+def depth(net: Network, name: str) -> int:
+    """d: how many state variables of a population carry gradient."""
+    return len(jax.tree.leaves(split_state(resolve(net.populations[name]).init_state())[0]))
+
+
+def output_row(net: Network, name: str, variable: str | None) -> int:
+    """Row of a Jacobian block that belongs to an output of the network.
+
+    Raises:
+        RuleError: the variable is a counter, which carries no gradient.
+    """
+    if variable is None:
+        return depth(net, name)
+    state = resolve(net.populations[name]).init_state()
+    leaves = jax.tree.leaves(split_state(state)[0], is_leaf=lambda x: x is None)
+    index = variables(state).index(variable)
+    if leaves[index] is None:
+        raise RuleError(f"{name}.{variable} is a counter and carries no gradient.")
+    return sum(x is not None for x in leaves[:index])
+
+
+def jacobian(net: Network, name: str, state: PyTree, current: Array) -> Array:
+    """The block of every unit: (d + 1, d + P + p, batch, units).
+
+    Args:
+        state: before the step, leaves (batch, units).
+        current: (batch, units) or (batch, ports, units).
+    """
+    neuron = net.populations[name]
+    own, rest = split_parameters(neuron)
+    floats, counters = split_state(state)
+    leaves, treedef = jax.tree.flatten(floats)
+    theta, theta_def = jax.tree.flatten(own)
+    batch = current.shape[0]
+    columns = jnp.moveaxis(current, 1, 0) if neuron.ports else current[None]
+    d, ports = len(leaves), columns.shape[0]
+    spread = [jnp.broadcast_to(x, (batch, neuron.size)) for x in theta]
+    point = jnp.stack([*leaves, *columns, *spread])
+
+    def rows(point: Array) -> Array:
+        def one(point: Array, counters: PyTree) -> Array:
+            model = eqx.combine(jax.tree.unflatten(theta_def, list(point[d + ports :])), rest)
+            before = eqx.combine(jax.tree.unflatten(treedef, list(point[:d])), counters)
+            after, output = model.local_step(before, point[d : d + ports] if neuron.ports else point[d])
+            return jnp.stack([*jax.tree.leaves(split_state(after)[0]), output])
+
+        return jax.vmap(one, in_axes=(1, 0), out_axes=1)(point, counters)
+
+    basis = jnp.broadcast_to(jnp.eye(len(point), dtype=net.dtype)[:, :, None, None], (len(point), *point.shape))
+    return jnp.moveaxis(jax.vmap(lambda t: jax.jvp(rows, (point,), (t,))[1])(basis), 0, 1)
+
+
+def columns_of(net: Network, source: Source) -> list[int]:
+    """Columns of a Jacobian block through which a source acts."""
+    d = depth(net, source.population)
+    ports = max(len(net.populations[source.population].ports), 1)
+    return [d + ports + int(source.key)] if source.kind == "parameter" else [d + p for p in source.ports]
+
+
+def start(net: Network, source: Source, batch: int, pre: int) -> Array:
+    """Eligibility vector before the first step: zero, or what a parameter does to the initial state."""
+    neuron = net.populations[source.population]
+    d = depth(net, source.population)
+    if source.kind != "parameter":
+        units = 1 if resolve(neuron).uniform() else neuron.size
+        return jnp.zeros((d, batch, len(source.ports), units, pre), net.dtype)
+    own, rest = split_parameters(neuron)
+    leaves, treedef = jax.tree.flatten(own)
+    wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
+    tangents = [jnp.ones_like(x) if i == int(source.key) else jnp.zeros_like(x) for i, x in enumerate(wide)]
+
+    def initial(*values: Array) -> Array:
+        state = eqx.combine(jax.tree.unflatten(treedef, list(values)), rest).init_state()
+        floats = jax.tree.leaves(split_state(state)[0])
+        return jnp.stack([jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats])
+
+    moved = jax.jvp(initial, tuple(wide), tuple(tangents))[1]
+    return jnp.broadcast_to(moved[:, None, None, :, None], (d, batch, 1, neuron.size, 1))
+
+
+def advance(block: Array, eps: Array, columns: list[int], pre: Array, row: int) -> tuple[Array, Array]:
+    """One step of a source's trace in its own population.
+
+    Args:
+        block: the population's Jacobian, (rows, columns, batch, units).
+        eps: (d, batch, port, unit, pre).
+        columns: the source's columns, one a port.
+        pre: (batch, pre).
+        row: which row is the output.
+
+    Returns:
+        The next eligibility vector, and the trace of `row`: (batch, port, unit, pre).
+    """
+    d, units = eps.shape[0], eps.shape[3]
+    enters = jnp.stack([block[:, c] for c in columns], axis=2)[..., None] * pre[None, :, None, None, :]
+    carried = block[:, :d, :, None, :, None]
+    shared = carried[:d, ..., :units, :]
+    following = jnp.sum(shared * eps[None], axis=1) + enters[:d, ..., :units, :]
+    trace = jnp.sum(carried[row] * eps, axis=0) + enters[row]
+    return following, trace
+
+
+def filter_trace(block: Array, filtered: Array, column: int, trace: Array, row: int) -> tuple[Array, Array]:
+    """One step of a trace through a readout's own dynamics.
+
+    Args:
+        block: the readout's Jacobian, (rows, columns, batch, outputs).
+        filtered: (d, batch, outputs or 1, port, unit, pre).
+        column: the current the trace enters by.
+        trace: (batch, port, unit, pre).
+        row: which row is the output.
+    """
+    d, outputs = filtered.shape[0], filtered.shape[2]
+    block = block[..., :outputs, None, None, None]
+    enters = block[:, column] * trace[None, :, None]
+    return jnp.sum(block[:d, :d] * filtered[None], axis=1) + enters[:d], jnp.sum(block[row, :d] * filtered, axis=0) + enters[row]
+
+
+def check_direct(net: Network, paths: list[Path]) -> None:
+    """Raise a RuleError unless every path goes straight from a learner to a readout, without delay.
+
+    Online and chunked evaluation carry a trace through one readout; longer routes need the offline evaluation.
+    """
+    for path in paths:
+        name, projection = path.projection.name, path.projection
+        if projection.post not in readouts(net):
+            raise RuleError(
+                f"projection {name!r} passes errors through the stateless population {projection.post!r}: only "
+                "evaluation='offline' can do that."
+            )
+        if projection.delay:
+            raise RuleError(
+                f"projection {name!r} onto a readout has a delay of {projection.delay}: online and chunked evaluation need 0 "
+                "there (give delay=0, and a delay to what comes back from the readout), or use evaluation='offline'."
+            )
+
+
+def path_port(net: Network, path: Path) -> int:
+    """Index of the readout's current that a path enters by."""
+    projection = path.projection
+    ports = net.populations[projection.post].ports
+    if ports and projection.port is None:
+        raise RuleError(f"projection {projection.name!r} reaches several currents of a readout: use evaluation='offline'.")
+    return ports.index(projection.port) if projection.port else 0
