@@ -68,7 +68,8 @@ def _as_float(name: str, x: Any) -> Array:
     if isinstance(x, bool) or not isinstance(x, int | float | list | tuple | np.ndarray | np.generic | jax.Array):
         raise ArgumentError(f"{name} must be a number or an array of numbers, got {x!r}.")
     try:
-        value = jnp.asarray(x)
+        # By way of NumPy: a Python float would become a weakly typed array, and those compile anew.
+        value = x if isinstance(x, jax.Array) else jnp.asarray(np.asarray(x))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be a number or an array of numbers, got {x!r}.") from error
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):

@@ -5,7 +5,7 @@ memory, `truncation` cuts the adjoint at block borders (Williams & Peng 1990 wit
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -47,6 +47,8 @@ class BPTT(Rule):
 
     Source: Werbos 1990; surrogate gradients, Neftci et al. 2019.
     """
+
+    reference: ClassVar[str | None] = "full"
 
     checkpoint: int | bool | None = eqx.field(static=True, default=None, converter=_block("checkpoint"))
     truncation: int | None = eqx.field(static=True, default=None, converter=_block("truncation"))

@@ -5,7 +5,7 @@ Every recurrent path is cut, everything else is exact (Bellec et al. 2020, Eqs. 
 traces across chunk borders. They agree to rounding.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -54,6 +54,8 @@ class EProp(Rule):
 
     Source: Bellec et al. 2020.
     """
+
+    reference: ClassVar[str | None] = "local"
 
     feedback: str = choice("feedback", "symmetric", routes.KINDS)
     evaluation: str = choice("evaluation", "offline", ("offline", "online", "chunked"))

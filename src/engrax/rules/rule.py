@@ -6,7 +6,7 @@ how delta becomes a gradient with the network's own tree.
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..errors import ArgumentError, RuleError, unknown
 from ..losses import FiringRate, Loss, as_loss, check_loss
 from ..network import Network, trainable_leaves
-from ..network.adjoint import Adjoint, Cotangents, pull_parameters, split_state
+from ..network.adjoint import Adjoint, pull_parameters, split_state
 from ..network.engine import Tape, port_delta
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection, outer
@@ -31,7 +31,13 @@ class Rule(eqx.Module):
             or None for the loss that the targets suggest (see `losses.as_loss`).
         reduction, scale: see `losses.Loss`.
         regularizers: `losses.FiringRate` terms.
+
+    Class attributes:
+        reference: what the gradient must equal, for `engrax.testing.check_rule`: "full" (reverse mode through
+            everything), "local" (recurrent paths cut), or None.
     """
+
+    reference: ClassVar[str | None] = None
 
     loss: Any = eqx.field(static=True, default=None, kw_only=True)
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
@@ -240,5 +246,3 @@ def gradient_tree(
         backwards[name] = eqx.tree_at(lambda f: f.weight, backwards[name], gradient)
     return tree.replace(projections=projections, populations=populations, feedback=backwards)
 
-
-__all__ = ["Cotangents", "Rule"]

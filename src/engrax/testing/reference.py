@@ -1,0 +1,138 @@
+"""The yardstick: gradients by JAX's own reverse mode through a plain step-by-step simulation.
+
+It shares no code with the engines it checks: no hoisting, no tape, no adjoint, no traces. `local=True` stops the
+gradient wherever a local rule cuts it, and carries the error back from readouts by feedback weights where given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..losses import Loss
+from ..network import Network, trainable_leaves
+from ..neurons import variable
+from ..parameter import resolve
+from ..rules.rule import Rule, regularized, total_loss
+from ..trial import Trial
+
+
+@jax.custom_vjp
+def _broadcast(pre: Array, forward: Array, backward: Array) -> Array:
+    return pre @ forward.T
+
+
+def _broadcast_fwd(pre: Array, forward: Array, backward: Array) -> tuple[Array, tuple[Array, Array]]:
+    return pre @ forward.T, (pre, backward)
+
+
+def _broadcast_bwd(residual: tuple[Array, Array], g: Array) -> tuple[Array, Array, Array]:
+    pre, backward = residual
+    return g @ backward.T, g.T @ pre, jnp.zeros_like(backward)
+
+
+_broadcast.defvjp(_broadcast_fwd, _broadcast_bwd)
+
+
+def simulate(net: Network, inputs: dict[str, Array], local: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Outputs by label and every population's output, (time, batch, units), one step after the other."""
+    depth = max([e.delay for e in net.edges], default=0)
+    batch = next(iter(inputs.values())).shape[1]
+    neurons = {n: resolve(p) for n, p in net.populations.items()}
+    ends = {o.population for o in net.output_specs}
+
+    def body(carry: Any, x: dict[str, Array]) -> Any:
+        states, past = carry
+        now: dict[str, Array] = dict(x)
+        states = dict(states)
+        for name in net.order:
+            neuron = neurons[name]
+            shape = (batch, len(neuron.ports), neuron.size) if neuron.ports else (batch, neuron.size)
+            current = jnp.zeros(shape, net.dtype)
+            for projection in net.projections.values():
+                if projection.post != name:
+                    continue
+                pre = past[projection.pre][projection.delay - 1] if projection.delay else now[projection.pre]
+                added = _contribution(net, projection, pre, local, ends)
+                if projection.port:
+                    current = current.at[:, neuron.ports.index(projection.port)].add(added)
+                else:
+                    current = current + added
+            states[name], now[name] = jax.vmap(neuron.local_step if local else neuron.step)(states[name], current)
+        past = {n: [now[n], *p][: max(depth, 1)] for n, p in past.items()}
+        shown = {
+            o.label: now[o.population] if o.variable is None else variable(states[o.population], o.variable)
+            for o in net.output_specs
+        }
+        return (states, past), (shown, {n: now[n] for n in net.populations})
+
+    sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
+    past = {n: [jnp.zeros((batch, size), net.dtype)] * max(depth, 1) for n, size in sizes.items()}
+    _, (outputs, activity) = jax.lax.scan(body, (net.init_state(batch).neurons, past), inputs)
+    return outputs, activity
+
+
+def _contribution(net: Network, projection: Any, pre: Array, local: bool, ends: set[str]) -> Array:
+    weight = projection.effective()
+    onto_readout = projection.post in ends and projection.pre not in ends
+    if local and not onto_readout:
+        pre = jax.lax.stop_gradient(pre)
+    key = f"{projection.post}->{projection.pre}"
+    if local and onto_readout and key in net.feedback:
+        current = _broadcast(pre, weight, jax.lax.stop_gradient(net.feedback[key].weight))
+    elif weight.ndim == 2:
+        current = pre @ weight.T
+    else:
+        current = jnp.stack([pre @ w.T for w in weight], axis=1)
+    return current if projection.bias is None else current + jnp.broadcast_to(projection.bias, current.shape)
+
+
+def reference_gradient(rule: Rule, net: Network, trial: Trial, local: bool) -> tuple[Array, Network]:
+    """Loss and gradient of `rule`'s loss and regularisers by automatic differentiation of the plain simulation.
+
+    Args:
+        rule: gives loss and regularisers only.
+        net: the network, bound where the rule needs feedback weights.
+        trial: a batch of trials.
+        local: cut what a local rule cuts.
+    """
+    losses = rule.losses(net, trial)
+    moved, fixed = eqx.partition(net, trainable_leaves(net))
+
+    def value(moved: Network) -> Array:
+        whole = eqx.combine(moved, fixed)
+        outputs, activity = simulate(whole, whole.check_inputs(trial.inputs), local)
+        return _objective(rule, whole, losses, trial, outputs, activity)
+
+    return eqx.filter_jit(jax.value_and_grad(value))(moved)
+
+
+def _objective(
+    rule: Rule,
+    net: Network,
+    losses: dict[str, Loss],
+    trial: Trial,
+    outputs: dict[str, Array],
+    activity: dict[str, Array],
+) -> Array:
+    total = total_loss(losses, outputs, trial, net)
+    valid = trial.valid().astype(net.dtype)
+    for regularizer in rule.regularizers:
+        for name in regularized(regularizer, net):
+            counts = jnp.sum(valid[:, :, None] * activity[name], axis=0)
+            total = total + regularizer.value(counts, jnp.sum(valid, axis=0), net.dt)
+    return total
+
+
+def finite_differences(value: Callable[[Array], Array], x: Array, step: float = 1e-6) -> Array:
+    """Central differences of a scalar function of an array, entry by entry (float64)."""
+    flat = x.reshape(-1)
+    basis = step * jnp.eye(flat.size, dtype=flat.dtype)
+
+    def slope(e: Array) -> Array:
+        return (value((flat + e).reshape(x.shape)) - value((flat - e).reshape(x.shape))) / (2 * step)
+
+    return jax.lax.map(slope, basis).reshape(x.shape)
