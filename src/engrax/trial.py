@@ -50,7 +50,7 @@ class Trial(eqx.Module):
         dtype = jnp.result_type(float)
         if self.lengths is None:
             return jnp.ones((self.steps, self.batch), dtype)
-        return (jnp.arange(self.steps)[:, None] < self.lengths[None, :]).astype(dtype)
+        return (jnp.arange(self.steps, dtype=self.lengths.dtype)[:, None] < self.lengths[None, :]).astype(dtype)
 
     def replace(self, **changes: object) -> "Trial":
         """A copy with some fields changed."""

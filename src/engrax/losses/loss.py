@@ -108,8 +108,8 @@ class Terminal(Loss):
             return valid
         if self.over == "mean":
             return valid / jnp.maximum(jnp.sum(valid, axis=0, keepdims=True), 1)
-        last = trial.steps - 1 if trial.lengths is None else trial.lengths[None, :] - 1
-        return (jnp.arange(trial.steps)[:, None] == last).astype(valid.dtype) * valid
+        lengths = jnp.full(trial.batch, trial.steps) if trial.lengths is None else trial.lengths
+        return (jnp.arange(1, trial.steps + 1, dtype=lengths.dtype)[:, None] == lengths[None, :]).astype(valid.dtype)
 
     def final(self, total: Float[Array, "batch outputs"], targets: Any) -> Float[Array, ""]:
         """The loss of the weighted sums."""

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from ..errors import ArgumentError, NetworkError, unknown
 from ..neurons import Neuron, variables
-from ..parameter import Parameter, is_parameter, resolve
+from ..parameter import is_parameter, resolve
 from ..synapses import Projection
 from .graph import Edge, components, order_within_step
 
@@ -252,10 +252,10 @@ def trainable_leaves(net: Network) -> Network:
     Use it with `eqx.partition(net, trainable_leaves(net))` or `eqx.filter`.
     """
     falses = jax.tree.map(lambda _: False, net)
-    populations = OrderedDict((n, jax.tree.map(lambda _: False, p)) for n, p in net.populations.items())
+    populations = OrderedDict()
     for name, population in net.populations.items():
         populations[name] = jax.tree.map(
-            lambda p: Parameter(True, p.positive) if is_parameter(p) else False, population, is_leaf=is_parameter
+            lambda p: jax.tree.map(lambda _: is_parameter(p), p), population, is_leaf=is_parameter
         )
     projections = OrderedDict()
     for name, projection in net.projections.items():
@@ -270,7 +270,8 @@ def trainable_leaves(net: Network) -> Network:
 
 
 def _typed(tree: PyTree, dtype: Any) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
+    # Plain Python numbers of a user's model stay what they are: constants.
+    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
 def _check_inputs(inputs: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

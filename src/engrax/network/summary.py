@@ -1,13 +1,14 @@
 """A network as a table for people."""
 
 import jax
+import jax.numpy as jnp
 
 from .network import Network, trainable_leaves
 
 
 def _count(tree: object, marks: object) -> tuple[int, int]:
     leaves, flags = jax.tree.leaves(tree), jax.tree.leaves(marks)
-    return sum(x.size for x in leaves), sum(x.size for x, f in zip(leaves, flags, strict=True) if f)
+    return sum(jnp.size(x) for x in leaves), sum(jnp.size(x) for x, f in zip(leaves, flags, strict=True) if f)
 
 
 def summary(net: Network) -> str:

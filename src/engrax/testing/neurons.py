@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -33,12 +34,9 @@ def check_neuron(neuron: Any) -> None:
     """
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         model = instance(neuron)
-        model = jax.tree.map(lambda x: x.astype(jnp.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, resolve(model))
+        model = _double(resolve(model))
         name = type(model).__name__
-        state = jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.float64) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) else jnp.asarray(x),
-            model.init_state(),
-        )
+        state = _double(model.init_state())
         _check_shapes(name, model, state)
         shape = (len(model.ports), model.size) if model.ports else (model.size,)
         for scale in (1.0, 10.0):
@@ -47,6 +45,10 @@ def check_neuron(neuron: Any) -> None:
                 current = scale * jax.random.normal(key, shape, jnp.float64)
                 _check_step(name, model, state, current)
                 state, _ = model.step(state, current)
+
+
+def _double(tree: Any) -> Any:
+    return jax.tree.map(lambda x: x.astype(jnp.float64) if eqx.is_inexact_array(x) else x, tree)
 
 
 def _check_shapes(name: str, model: Neuron, state: Any) -> None:

@@ -1,0 +1,108 @@
+"""`engrax train`: a recipe, trained, and its figures."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import EngraxError
+from .app import app, failing
+
+if TYPE_CHECKING:
+    from ..training import Run
+    from ..training.build import Built
+    from ..training.recipe import Recipe
+
+
+@app.command(epilog="Example: engrax train digits --rule bptt --set training.steps=500 --seeds 3 --out runs/digits")
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe (engrax list recipes), or path of a .toml file.")],
+    rule: Annotated[str | None, typer.Option(help="Another rule (engrax list rules); only the rule changes.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting by its dotted path; may be repeated."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Networks to draw and train side by side.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the run's files; it must not hold a run yet.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
+) -> None:
+    """Train the network of a RECIPE on its task, and measure it on test trials."""
+    with failing((EngraxError,)):
+        from ..training import recipe as recipes
+        from ..training.build import build
+
+        overrides = [*(changes or []), *([] if seeds is None else [f"training.seeds={seeds}"])]
+        chosen = recipes.load(recipe, overrides, rule)
+        built = build(chosen)
+    with failing():
+        run = _fit(built, chosen, out)
+        from ..training.store import dumps
+
+        if as_json:
+            typer.echo(dumps(run.summary()))
+        else:
+            _report(recipe, chosen, built, run)
+    if run.interrupted:
+        raise typer.Exit(1)
+
+
+def _fit(built: "Built", recipe: "Recipe", out: Path | None) -> "Run":
+    import jax
+
+    from ..training import fit
+    from ..training.check import check_folder
+    from ..training.store import write_json
+
+    settings = built.training
+    if out is not None:
+        write_json(check_folder(out) / "recipe.json", recipe.model_dump(exclude_none=True))
+    return fit(
+        built.net,
+        built.task,
+        built.rule,
+        built.optimizer,
+        settings.steps,
+        batch=settings.batch,
+        seeds=settings.seeds,
+        key=jax.random.key(settings.seed),
+        validate_every=settings.validate_every,
+        out=out,
+    )
+
+
+def _report(name: str, recipe: "Recipe", built: "Built", run: "Run") -> None:
+    """A table of figures on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{name} by {recipe.rule.name}", title_justify="left")
+    table.add_column("")
+    table.add_column("figure", justify="right")
+    table.add_row(f"test {run.metric}", _spread(run.test[run.metric], run.metric))
+    for further, values in run.test.items():
+        if further != run.metric and not further.startswith("firing_rate_hz"):
+            table.add_row(f"test {further.replace('_', ' ')}", _spread(values, further))
+    baseline = getattr(built.task, "baseline", None)
+    if callable(baseline):
+        other: dict[str, Any] = baseline()
+        table.add_row(f"{other['name']}, test {run.metric}", _spread([other[run.metric]], run.metric))
+    table.add_row(f"validation {run.metric}", _spread(run.validation, run.metric))
+    if run.firing_rate_hz is not None:
+        table.add_row("firing rate", f"{run.firing_rate_hz:.1f} Hz")
+    table.add_row("steps", str(run.steps) + (" (interrupted)" if run.interrupted else ""))
+    table.add_row("time", f"{run.seconds:.0f} s")
+    if run.out is not None:
+        table.add_row("files", str(run.out))
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def _spread(values: Any, name: str) -> str:
+    import numpy as np
+
+    v = np.asarray(values, float)
+    number = (lambda x: f"{100 * x:.2f}") if "accuracy" in name else (lambda x: f"{x:.4g}")
+    unit = " %" if "accuracy" in name else ""
+    if v.size == 1:
+        return f"{number(v[0])}{unit}"
+    return f"{number(v.mean())} ± {number(v.std(ddof=1))}{unit} ({v.size} seeds)"

@@ -1,0 +1,103 @@
+"""Named data files: found or downloaded, and never used unless their checksum is the one written here.
+
+Where a file is looked for, in this order:
+
+1. `$ENGRAX_DATA/folder/name`, if that variable is set: a folder of one's own, for machines without a network;
+2. the cache, `$XDG_CACHE_HOME/engrax` or `~/.cache/engrax`;
+3. its addresses, in turn. A download is checked before it is moved into the cache: that never holds half a file.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """One file that a task needs.
+
+    Args:
+        folder: folder under `ENGRAX_DATA` and under the cache.
+        name: file name.
+        sha256: checksum in hexadecimal.
+        urls: addresses that serve these very bytes, tried in order.
+    """
+
+    folder: str
+    name: str
+    sha256: str
+    urls: tuple[str, ...]
+
+
+def package(name: str, purpose: str) -> Any:
+    """Import an optional package where it is used.
+
+    Raises:
+        DataError: it is not installed; the message gives the command that installs it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise DataError(
+            f'{purpose} needs the package {name.split(".")[0]!r}. Install it: pip install "engrax[data]"'
+        ) from error
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "engrax"
+
+
+def fetch(file: DataFile) -> Path:
+    """The path of `file`, verified; downloaded first where it is on neither shelf.
+
+    Raises:
+        DataError: the file is damaged (both checksums are given), `ENGRAX_DATA` is not a folder, or no address
+            answers (the message names the file, the addresses and the way to do without a network).
+    """
+    own = os.environ.get("ENGRAX_DATA")
+    shelves = [cache_folder()]
+    if own:
+        root = Path(own).expanduser()
+        if not root.is_dir():
+            raise DataError(f"ENGRAX_DATA is {own!r}, which is not a folder. Correct it, or unset it to download.")
+        shelves.insert(0, root)
+    for shelf in shelves:
+        path = shelf / file.folder / file.name
+        if path.is_file():
+            return _verified(path, file)
+    return _download(file)
+
+
+def _verified(path: Path, file: DataFile) -> Path:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != file.sha256:
+        raise DataError(
+            f"{path} is damaged or of another version: its SHA-256 is {found}, expected {file.sha256}. "
+            f"Replace or delete it; the right file is at {file.urls[0]}"
+        )
+    return path
+
+
+def _download(file: DataFile) -> Path:
+    pooch = package("pooch", f"downloading {file.name}")
+    failures = []
+    for url in file.urls:
+        try:
+            folder = str(cache_folder() / file.folder)
+            return Path(pooch.retrieve(url, f"sha256:{file.sha256}", fname=file.name, path=folder))
+        except (OSError, ValueError) as error:  # no network, no such address, no room; wrong checksum
+            failures.append(f"  {url}: {error}")
+    own = os.environ.get("ENGRAX_DATA")
+    missing = f" (it is set to {own!r}, which lacks the file)" if own else ""
+    raise DataError(
+        f"cannot get the data file {file.name}:\n" + "\n".join(failures) + f"\nWithout a network: get the file "
+        f"elsewhere, put it at FOLDER/{file.folder}/{file.name} and set the environment variable "
+        f"ENGRAX_DATA=FOLDER{missing}."
+    )

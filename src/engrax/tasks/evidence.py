@@ -1,0 +1,175 @@
+"""Accumulation of evidence: seven cues, left or right, a long silence, then: which side had more?
+
+Bellec et al. 2020, Fig. 3, with the settings of the authors' program.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+
+from ..errors import TaskError
+from ..trial import Trial
+from .scoring import step_weights, trial_accuracy
+from .settings import check_batch, check_split, integer, number
+from .task import SPLITS, Split, Task
+
+
+class Evidence(Task):
+    """Cue accumulation. Metric: accuracy, of the largest output on average over the response window.
+
+    Four groups of input units: left, right, recall, noise. Time runs in steps of 1 ms: for every cue a silence of
+    `gap`, then `cue` ms in which the cue's side fires; then `delay`; then `recall` ms in which the recall group
+    fires and the answer is asked. The noise group fires throughout. 7 (50 + 100) + 1050 + 150 = 2250 ms by default.
+
+    Settings:
+        cues: number of cues; odd, so that one side has more.
+        cue, gap, delay, recall: durations in ms (whole).
+        group: input units a group.
+        rate, noise: firing rates in Hz of a group that is on and of the noise group.
+        probability: of a cue to the minority side; every trial's favoured side is chosen evenly and its cues are
+            drawn independently. The answer is the side of most cues, whatever the side favoured.
+        trials, validation_trials: trials in a pass of `batches`, over "train" or "test" and over "validation".
+        seed: fixes those trials.
+
+    Trials: inputs (time, batch, 4 group), spikes 0 or 1; targets (time, batch), 0 left or 1 right at every step; mask
+    (time, batch), 1 in the response window. `sample` draws new trials at every key.
+
+    Raises:
+        TaskError: a setting has an impossible value.
+    """
+
+    name: ClassVar[str] = "evidence"
+
+    cues: int = eqx.field(static=True, default=7, converter=integer("cues", 1))
+    cue: int = eqx.field(static=True, default=100, converter=integer("cue", 1))
+    gap: int = eqx.field(static=True, default=50, converter=integer("gap", 0))
+    delay: int = eqx.field(static=True, default=1050, converter=integer("delay", 0))
+    recall: int = eqx.field(static=True, default=150, converter=integer("recall", 1))
+    group: int = eqx.field(static=True, default=10, converter=integer("group", 1))
+    rate: float = eqx.field(static=True, default=40.0, converter=number("rate", 0.0, 1000.0, exclusive=True))
+    noise: float = eqx.field(static=True, default=10.0, converter=number("noise", 0.0, 1000.0))
+    probability: float = eqx.field(static=True, default=0.3, converter=number("probability", 0.0, 0.5))
+    trials: int = eqx.field(static=True, default=1000, converter=integer("trials", 1))
+    validation_trials: int = eqx.field(static=True, default=320, converter=integer("validation_trials", 1))
+    seed: int = eqx.field(static=True, default=0, converter=integer("seed", 0))
+
+    def __check_init__(self) -> None:
+        if self.cues % 2 == 0:
+            raise TaskError(f"cues must be odd, so that one side has more, got {self.cues}.")
+
+    @property
+    def input_size(self) -> int:
+        return 4 * self.group
+
+    @property
+    def output_size(self) -> int:
+        return 2
+
+    @property
+    def dt(self) -> float:
+        return 1.0
+
+    @property
+    def steps(self) -> int:
+        """Steps of a trial."""
+        return self.cues * (self.gap + self.cue) + self.delay + self.recall
+
+    def probabilities(self, cues: Int[ArrayLike, "batch cues"]) -> Float[Array, "time batch units"]:
+        """Probability of a spike of each input unit at each step, given the side of each cue.
+
+        Args:
+            cues: 0 (left) or 1 (right).
+        """
+        active = self._active(self._sides(cues)).astype(jnp.result_type(float)) * (self.rate / 1000.0)
+        noise = jnp.full((self.steps, active.shape[1], 1), self.noise / 1000.0, active.dtype)
+        return jnp.repeat(jnp.concatenate([active, noise], axis=-1), self.group, axis=-1)
+
+    def trial(self, cues: Int[ArrayLike, "batch cues"], spikes: ArrayLike) -> Trial:
+        """The trial with these cues and input spikes, for instance those of another program.
+
+        Args:
+            cues: 0 (left) or 1 (right), (batch, cues).
+            spikes: 0 or 1, (time, batch, 4 group).
+
+        Raises:
+            TaskError: a shape does not fit the settings, or a cue is neither 0 nor 1.
+        """
+        sides = self._sides(cues)
+        inputs = jnp.asarray(spikes).astype(jnp.result_type(float))
+        expected = (self.steps, sides.shape[0], self.input_size)
+        if inputs.shape != expected:
+            raise TaskError(f"spikes must have shape {expected} (time, batch, units), got {inputs.shape}.")
+        answer = (jnp.sum(sides, axis=1, dtype=jnp.int32) > self.cues // 2).astype(jnp.int32)
+        shape = (self.steps, sides.shape[0])
+        window = (np.arange(self.steps) >= self.steps - self.recall).astype(inputs.dtype)[:, None]
+        return Trial(inputs, jnp.broadcast_to(answer[None, :], shape), jnp.broadcast_to(window, shape))
+
+    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
+        """`batch` new trials; the same key gives other trials for another split. Pure.
+
+        Raises:
+            TaskError: `batch` is not a positive integer or `split` is unknown.
+        """
+        key = jax.random.fold_in(key, SPLITS.index(check_split(split)))
+        return _draw(self, jax.random.split(key, check_batch(batch)))
+
+    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
+        """The fixed trials of `split`; trial i is the same whatever the size of the batch.
+
+        Raises:
+            TaskError: `batch` is not a positive integer or `split` is unknown.
+        """
+        batch = check_batch(batch)
+        count = self.validation_trials if check_split(split) == "validation" else self.trials
+        key = jax.random.fold_in(jax.random.key(self.seed), SPLITS.index(split))
+        starts = range(0, count, batch)
+        return (_pass(self, key, jnp.arange(start, min(start + batch, count))) for start in starts)
+
+    def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
+        """Share of right decisions by the mean of the outputs over the response window."""
+        return trial_accuracy(outputs, trial.targets[-1], step_weights(trial))
+
+    def _sides(self, cues: ArrayLike) -> Int[Array, "batch cues"]:
+        sides = jnp.asarray(cues)
+        if sides.ndim != 2 or sides.shape[1] != self.cues or not jnp.issubdtype(sides.dtype, jnp.integer):
+            raise TaskError(f"cues must be integers of shape (batch, {self.cues}), got {sides.dtype} {sides.shape}.")
+        if not isinstance(sides, jax.core.Tracer) and not bool(jnp.all((sides == 0) | (sides == 1))):
+            raise TaskError("cues must be 0 (left) or 1 (right).")
+        return sides
+
+    def _active(self, sides: Int[Array, "batch cues"]) -> Array:
+        """Whether the left, right and recall groups are on: (time, batch, 3)."""
+        period, step = self.gap + self.cue, np.arange(self.steps)
+        index = step // period
+        cued = ((index < self.cues) & (step % period >= self.gap))[:, None]
+        side = sides.T[np.minimum(index, self.cues - 1)]
+        recalled = np.broadcast_to((step >= self.steps - self.recall)[:, None], side.shape)
+        return jnp.stack([cued & (side == 0), cued & (side == 1), jnp.asarray(recalled)], axis=-1)
+
+
+@eqx.filter_jit
+def _draw(task: Evidence, keys: Array) -> Trial:
+    """A trial for each key."""
+
+    # All of a trial's random numbers in one call, because the generator's code is what takes long to compile.
+    size = 1 + task.cues + task.steps * 2 * task.group
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys)
+    favoured, cues, rest = jnp.split(uniform, [1, 1 + task.cues], axis=1)
+    share = jnp.where(favoured < 0.5, task.probability, 1.0 - task.probability)
+    sides = (cues < share).astype(jnp.int32)
+    # At most one of left, right and recall is on at a step, so one stream of spikes serves the three.
+    rest = jnp.swapaxes(rest.reshape(-1, task.steps, 2, task.group), 0, 1)
+    stream, background = rest[:, :, 0] < task.rate / 1000.0, rest[:, :, 1] < task.noise / 1000.0
+    groups = task._active(sides)[..., None] & stream[:, :, None, :]
+    spikes = jnp.concatenate([groups, background[:, :, None, :]], axis=2)
+    return task.trial(sides, spikes.reshape(task.steps, keys.shape[0], task.input_size))
+
+
+@eqx.filter_jit
+def _pass(task: Evidence, key: PRNGKeyArray, index: Int[Array, " batch"]) -> Trial:
+    return _draw(task, jax.vmap(lambda i: jax.random.fold_in(key, i))(index))

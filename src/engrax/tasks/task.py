@@ -1,0 +1,50 @@
+"""The contract of a task: where trials come from and how answers are scored."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..trial import Trial
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class Task(eqx.Module):
+    """Base class of tasks.
+
+    Subclasses define `input_size`, `output_size` and `dt` (milliseconds) as fields or properties, `sample` and
+    `batches`, and set `metric`. Arrays of data are ordinary fields, so that a task travels into compiled code.
+
+    Class attributes:
+        metric: "accuracy" (higher is better) or "loss" (lower is better): what `score` returns.
+    """
+
+    metric: ClassVar[Literal["accuracy", "loss"]] = "accuracy"
+
+    input_size: eqx.AbstractVar[int]
+    output_size: eqx.AbstractVar[int]
+    dt: eqx.AbstractVar[float]
+
+    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
+        """A random batch of `batch` trials. Pure: may be jitted and vmapped over `key`."""
+        raise TypeError(f"{type(self).__name__} must define sample(key, batch, split).")
+
+    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
+        """One pass over `split` in fixed order, in batches of at most `batch`; the same trials at every call."""
+        raise TypeError(f"{type(self).__name__} must define batches(split, batch).")
+
+    def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
+        """The task's own metric on a batch: accuracy between 0 and 1, or a loss."""
+        raise TypeError(f"{type(self).__name__} must define score(outputs, trial).")
+
+    def weight(self, trial: Trial) -> Float[Array, ""]:
+        """How many scored items `trial` holds, so that scores of batches average exactly. Default: its trials."""
+        return jnp.asarray(trial.batch, jnp.result_type(float))
+
+    def metrics(self, outputs: Array, trial: Trial) -> dict[str, Array]:
+        """Further figures beside `score`, by name, averaged with the same weight. Default: none."""
+        return {}

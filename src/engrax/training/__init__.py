@@ -1,0 +1,7 @@
+"""Training: the loop, what it measures, what it leaves behind, and recipes."""
+
+from .evaluate import evaluate
+from .fit import TrainingError, fit
+from .run import Run
+
+__all__ = ["Run", "TrainingError", "evaluate", "fit"]

@@ -1,0 +1,219 @@
+"""From a recipe to the things it names: task, network, rule, optimiser. Errors carry the path of the key at fault."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+
+from .. import losses, optim, tasks
+from ..errors import ArgumentError, DataError, RecipeError, nearest, unknown
+from ..network import Network, trainable_leaves
+from ..neurons import MODELS, Neuron, surrogates
+from ..parameter import trainable
+from ..rules import RULES, Rule
+from ..synapses import Dense, Masked, Projection
+from .recipe import PopulationSection, Recipe, TrainingSection
+
+PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked}
+REGULARIZERS = {"firing_rate": losses.FiringRate}
+
+
+class Built(NamedTuple):
+    """The parts of a recipe; `fit(built.net, built.task, built.rule, built.optimizer, ...)` is its training."""
+
+    net: Network
+    task: tasks.Task
+    rule: Rule
+    optimizer: optax.GradientTransformation
+    training: TrainingSection
+
+
+def build(recipe: Recipe) -> Built:
+    """Make what a recipe describes. Weights are drawn with the recipe's `training.seed`.
+
+    Raises:
+        RecipeError: an unknown name or option, or an impossible value; the message starts with its dotted path.
+        DataError: a data file is missing or damaged.
+    """
+    task = _task(recipe)
+    net = _network(recipe, task)
+    rule = _rule(recipe)
+    settings = recipe.optimizer
+    options = {"name": settings.name, "learning_rate": settings.learning_rate, "steps": recipe.training.steps}
+    optimizer = construct("optimizer", optim.get, {**options, **settings.options}, open_ended=True)
+    _try_out(rule, net, optimizer)
+    return Built(net, task, rule, optimizer, recipe.training)
+
+
+def construct(path: str, factory: Callable[..., Any], options: Mapping[str, Any], open_ended: bool = False) -> Any:
+    """Call `factory`, with errors that name the key.
+
+    Args:
+        path: where the options stand in the recipe.
+        factory: a class or function.
+        options: its keyword arguments.
+        open_ended: leave unknown options to the factory.
+    """
+    known = parameters(factory)
+    for option in options:
+        if option not in known and not open_ended:
+            raise RecipeError(f"{path}.{option}: unknown key.{nearest(option, known)}")
+    for option, parameter in known.items():
+        if option not in options and parameter.default is parameter.empty:
+            raise RecipeError(f"{path}.{option}: is missing; write it in the recipe, or --set {path}.{option}=VALUE.")
+    try:
+        return factory(**options)
+    except DataError:
+        raise
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a class or function can be given by name, base classes' arguments that it passes on included."""
+    own = inspect.signature(factory).parameters
+    known = {n: p for n, p in own.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if any(p.kind is p.VAR_KEYWORD for p in own.values()) and inspect.isclass(factory):
+        known |= {n: p for n, p in parameters(factory.__mro__[1]).items() if n not in known}
+    return known
+
+
+def rule_class(name: str, path: str) -> type[Rule]:
+    """The rule called `name`, in any case.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    known = {n.lower(): c for n, c in RULES.items()}
+    if name.lower() not in known:
+        raise unknown(f"{path}: rule", name, known, RecipeError)
+    return known[name.lower()]
+
+
+def _task(recipe: Recipe) -> tasks.Task:
+    name = recipe.task.name
+    if name not in tasks.TASKS:
+        raise unknown("task.name: task", name, tasks.names(), RecipeError)
+    # Built by the class, so that a missing or unknown setting is named by its path.
+    return construct("task", tasks.TASKS[name], recipe.task.options)
+
+
+def _network(recipe: Recipe, task: tasks.Task) -> Network:
+    section = recipe.network
+    populations = {name: _population(name, p, task) for name, p in section.populations.items()}
+    projections = []
+    for i, projection in enumerate(section.projections):
+        options = {"pre": projection.pre, "post": projection.post, **projection.options}
+        projections.append(construct(f"network.projections.{i}", PROJECTIONS[projection.kind], options))
+    options = {
+        "populations": populations,
+        "projections": projections,
+        "inputs": section.inputs or {"input": task.input_size},
+        "outputs": section.outputs,
+        "dt": float(section.dt or task.dt),
+        "key": jax.random.key(recipe.training.seed),
+    }
+    return construct("network", Network, options)
+
+
+def _population(name: str, section: PopulationSection, task: tasks.Task) -> Neuron:
+    path = f"network.populations.{name}"
+    models = {n.lower(): c for n, c in MODELS.items()}
+    if section.model.lower() not in models:
+        raise unknown(f"{path}.model: neuron model", section.model, MODELS, RecipeError)
+    model = models[section.model.lower()]
+    size = task.output_size if section.size == "output" else section.size
+    options: dict[str, Any] = {}
+    for option, value in section.options.items():
+        at = f"{path}.{option}"
+        options[option] = _surrogate(at, value) if option == "surrogate" else _parameter(at, value, size)
+    known = parameters(model)
+    for option in options:
+        if option not in known or option == "dt":
+            raise RecipeError(f"{path}.{option}: unknown key.{nearest(option, [k for k in known if k != 'dt'])}")
+    return construct(path, model, {"size": size, **options})
+
+
+def _parameter(path: str, value: Any, size: int) -> Any:
+    """A number, list or word as it is; a table `{value or groups, trainable, positive}` as what it means."""
+    if not isinstance(value, Mapping):
+        return value
+    known = ("value", "groups", "trainable", "positive")
+    for key in value:
+        if key not in known:
+            raise RecipeError(f"{path}.{key}: unknown key.{nearest(key, known)}")
+    if ("value" in value) == ("groups" in value):
+        raise RecipeError(f"{path}: give either value = NUMBER or groups = [[UNITS, NUMBER], ...].")
+    number = value["value"] if "value" in value else _groups(f"{path}.groups", value["groups"], size)
+    flags = {flag: value.get(flag, False) for flag in ("trainable", "positive")}
+    for flag, setting in flags.items():
+        if not isinstance(setting, bool):
+            raise RecipeError(f"{path}.{flag}: must be true or false, got {setting!r}.")
+    if flags["positive"] and not flags["trainable"]:
+        raise RecipeError(f"{path}.positive: has a meaning only with trainable = true.")
+    if not flags["trainable"]:
+        return number
+    return construct(path, trainable, {"x": number, "positive": flags["positive"]})
+
+
+def _groups(path: str, groups: Any, size: int) -> list[float]:
+    """[[50, 0.0], [50, 0.0174]]: 50 units with 0.0, then 50 with 0.0174."""
+
+    def pair(group: Any) -> bool:
+        numbers = isinstance(group, list) and len(group) == 2 and not any(isinstance(x, bool) for x in group)
+        return numbers and isinstance(group[0], int) and group[0] >= 0 and isinstance(group[1], int | float)
+
+    if not isinstance(groups, list) or not all(pair(group) for group in groups):
+        raise RecipeError(f"{path}: must be [[UNITS, NUMBER], ...], got {groups!r}.")
+    units = sum(group[0] for group in groups)
+    if units != size:
+        raise RecipeError(f"{path}: the groups have {units} units together, the population has {size}.")
+    return np.repeat([float(g[1]) for g in groups], [g[0] for g in groups]).tolist()
+
+
+def _surrogate(path: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return construct(path, surrogates.as_surrogate, {"x": value})
+    kind, options = _named(path, value, surrogates.NAMED, "surrogate")
+    return construct(path, kind, options)
+
+
+def _rule(recipe: Recipe) -> Rule:
+    options = recipe.rule.options
+    if "regularizers" in options:
+        terms = options["regularizers"]
+        if not isinstance(terms, list):
+            raise RecipeError(f"rule.regularizers: must be a list of tables, got {terms!r}.")
+        options["regularizers"] = tuple(_regularizer(f"rule.regularizers.{i}", term) for i, term in enumerate(terms))
+    return construct("rule", rule_class(recipe.rule.name, "rule.name"), options)
+
+
+def _regularizer(path: str, term: Any) -> Any:
+    if not isinstance(term, Mapping):
+        raise RecipeError(f"{path}: must be a table such as {{name = 'firing_rate', coefficient = 1.0}}, got {term!r}.")
+    kind, options = _named(path, term, REGULARIZERS, "regulariser")
+    return construct(path, kind, options)
+
+
+def _named(path: str, table: Mapping[str, Any], known: Mapping[str, Any], what: str) -> tuple[Any, dict[str, Any]]:
+    options = dict(table)
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name not in known:
+        raise unknown(f"{path}.name: {what}", name, known, RecipeError)
+    return known[name], options
+
+
+def _try_out(rule: Rule, net: Network, optimizer: optax.GradientTransformation) -> None:
+    """Let rule and optimiser look at the network before anything is compiled: a wrong recipe fails at once."""
+    try:
+        bound = eqx.filter_eval_shape(rule.bind, net, jax.random.key(0))
+    except ArgumentError as error:
+        raise RecipeError(f"rule: {error}") from error
+    try:
+        eqx.filter_eval_shape(lambda n: optimizer.init(eqx.filter(n, trainable_leaves(n))), bound)
+    except ArgumentError as error:
+        raise RecipeError(f"optimizer: {error}") from error

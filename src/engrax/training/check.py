@@ -1,0 +1,97 @@
+"""What `fit` is given, checked before anything is compiled; every message names the argument and the remedy."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import ArgumentError
+from ..network import Network
+from ..parameter import positive_integer
+from ..rules import Rule
+from ..tasks import Task
+
+
+def check_arguments(
+    net: Any,
+    task: Any,
+    rule: Any,
+    optimizer: Any,
+    steps: Any,
+    batch: Any,
+    seeds: Any,
+    key: Any,
+    validate_every: Any,
+    progress: Any,
+) -> None:
+    """Raise an ArgumentError for an argument of `fit` that is impossible or does not fit the others."""
+    for name, value, kind, remedy in (
+        ("net", net, Network, "an ex.Network"),
+        ("task", task, Task, 'a task, such as ex.tasks.get("digits")'),
+        ("rule", rule, Rule, "a rule, such as ex.rules.EProp(); a class must be called"),
+    ):
+        if not isinstance(value, kind):
+            raise ArgumentError(f"{name} must be {remedy}, got {value!r}.")
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise ArgumentError(f"optimizer must be an Optax transformation, such as optax.adam(1e-3), got {optimizer!r}.")
+    positive_integer("steps")(steps)
+    positive_integer("batch")(batch)
+    for name, value in (("seeds", seeds), ("validate_every", validate_every)):
+        if value is not None:
+            positive_integer(name)(value)
+    if not isinstance(progress, bool):
+        raise ArgumentError(f"progress must be True or False, got {progress!r}.")
+    if key is not None:
+        check_key(key)
+    check_fit(net, task)
+
+
+def check_key(key: Any) -> None:
+    """Raise an ArgumentError unless `key` is one random key."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
+    if not typed:
+        raise ArgumentError(f"key must be one random key, jax.random.key(0) for example, got {key!r}.")
+
+
+def check_fit(net: Network, task: Task) -> None:
+    """Raise an ArgumentError where sizes or time steps of a network and a task differ."""
+    if len(net.inputs) == 1:
+        name, size = next(iter(net.inputs.items()))
+        if size != task.input_size:
+            raise ArgumentError(
+                f"net and task do not fit: input {name!r} has {size} units, the task gives {task.input_size}. "
+                "Use inputs={...: task.input_size}."
+            )
+    if net.single_output:
+        label, population, _ = net.output_specs[0]
+        size = net.populations[population].size
+        if size != task.output_size:
+            raise ArgumentError(
+                f"net and task do not fit: output {label!r} has {size} units, the task needs {task.output_size}. "
+                "Give that population the size task.output_size."
+            )
+    if abs(net.dt - task.dt) > 1e-6 * task.dt:
+        raise ArgumentError(
+            f"net and task do not fit: the network's dt is {net.dt:g} ms, the task's {task.dt:g} ms. Use dt=task.dt."
+        )
+
+
+def check_folder(out: Any) -> Path:
+    """The folder for a run's files, made if need be.
+
+    Raises:
+        ArgumentError: `out` is no path, is a file, holds a run already, or cannot be made.
+    """
+    if not isinstance(out, str | os.PathLike) or not str(out):
+        raise ArgumentError(f"out must be a folder's path, got {out!r}.")
+    folder = Path(out).expanduser()
+    for file in ("metrics.jsonl", "result.json"):
+        if (folder / file).exists():
+            raise ArgumentError(f"out: {folder} already holds a run ({file}). Choose another folder, or remove it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"out: the folder {folder} cannot be made ({error.strerror}).") from error
+    return folder

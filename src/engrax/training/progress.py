@@ -1,0 +1,82 @@
+"""Progress on standard error: a bar with an estimate of the time left on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+
+class Progress:
+    """Use as a context: `advance` after each block of steps, `validated` after each validation, `say` for the rest.
+
+    Args:
+        steps: steps in all.
+        metric: "accuracy" or "loss", what validation gives.
+        show: False is silent.
+    """
+
+    def __init__(self, steps: int, metric: str, show: bool) -> None:
+        self.steps, self.metric, self.show = steps, metric, show
+        self.started = time.perf_counter()
+        self.bar: Any = None
+        self.measured = ""
+
+    def __enter__(self) -> "Progress":
+        if self.show and sys.stderr.isatty():
+            self.bar, self.task = _bar(self.steps)
+            self.bar.start()
+        else:
+            self.say("compiling")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def advance(self, done: int, losses: np.ndarray) -> None:
+        """`done` steps are made; `losses` are those of the last block."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, figures=f"loss {np.mean(losses):.4g}{self.measured}")
+
+    def validated(self, entry: dict[str, Any]) -> None:
+        """A line of the history is there."""
+        value = entry[f"validation_{self.metric}"]
+        text = f"{value:.1%}" if self.metric == "accuracy" else f"{value:.4g}"
+        self.measured = f"  validation {self.metric} {text}"
+        if self.bar is None:
+            done, passed = entry["step"], time.perf_counter() - self.started
+            left = passed / done * (self.steps - done)
+            self.say(
+                f"step {done}/{self.steps}  loss {entry['loss']:.4g}{self.measured}  "
+                f"{passed:.0f} s, about {left:.0f} s left"
+            )
+
+    def say(self, text: str) -> None:
+        """A line of words."""
+        if not self.show:
+            return
+        if self.bar is not None:
+            self.bar.console.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _bar(steps: int) -> tuple[Any, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=Console(stderr=True),
+    )
+    return bar, bar.add_task("", total=steps, figures="compiling")

@@ -1,0 +1,99 @@
+"""What a training leaves: networks, figures, and how it went."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from ..network import Network
+from ..tasks import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished (or interrupted) training, as `fit` returns it.
+
+    Attributes:
+        network: the network that was best on validation trials, over its training and over seeds.
+        networks: every seed's best network, arrays stacked along a leading axis; None without seeds.
+        task: the task it was trained on.
+        history: one dict a validation: step, seconds, loss (mean since the last one), validation figures.
+        losses: the loss of every step, (steps,) or (seeds, steps).
+        test: test figures, (seeds,) arrays by name: the metric, the task's further ones, "firing_rate_hz".
+        validation: the metric on validation trials at each seed's best, (seeds,).
+        steps: optimiser steps made.
+        seconds: duration, compilation included.
+        interrupted: whether Ctrl-C ended it.
+        out: folder of its files, or None.
+    """
+
+    network: Network
+    networks: Network | None
+    task: Task
+    history: list[dict[str, Any]]
+    losses: np.ndarray
+    test: dict[str, np.ndarray]
+    validation: np.ndarray
+    steps: int
+    seconds: float
+    interrupted: bool = False
+    out: Path | None = None
+
+    @property
+    def metric(self) -> str:
+        """ "accuracy" (higher is better) or "loss"."""
+        return self.task.metric
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """Mean over seeds; None where the task's metric is a loss."""
+        return float(np.mean(self.test["accuracy"])) if self.metric == "accuracy" else None
+
+    @property
+    def test_accuracy_per_seed(self) -> list[float] | None:
+        """One figure a seed; None where the task's metric is a loss."""
+        return self.test["accuracy"].tolist() if self.metric == "accuracy" else None
+
+    @property
+    def test_loss(self) -> float | None:
+        """Mean over seeds; None where the task's metric is an accuracy."""
+        return float(np.mean(self.test["loss"])) if self.metric == "loss" else None
+
+    @property
+    def final_loss(self) -> float | None:
+        """Training loss of the last step, mean over seeds; None before the first step."""
+        return float(np.mean(self.losses[..., -1])) if self.losses.size else None
+
+    @property
+    def firing_rate_hz(self) -> float | None:
+        """Mean rate of spiking units on test trials, mean over seeds; None where no unit spikes."""
+        rate = self.test.get("firing_rate_hz")
+        return None if rate is None else float(np.mean(rate))
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as plain numbers, as `engrax train --json` prints them."""
+        metric = self.metric
+        further = {name: float(np.mean(v)) for name, v in self.test.items() if name not in (metric, "firing_rate_hz")}
+        return {
+            f"test_{metric}": float(np.mean(self.test[metric])),
+            f"test_{metric}_per_seed": self.test[metric].tolist(),
+            f"validation_{metric}": float(np.mean(self.validation)),
+            "final_loss": self.final_loss,
+            "firing_rate_hz": self.firing_rate_hz,
+            **{f"test_{name}": value for name, value in further.items()},
+            "steps": self.steps,
+            "seconds": round(self.seconds, 2),
+            "interrupted": self.interrupted,
+            "run": None if self.out is None else str(self.out),
+        }
+
+
+def finished(*, nets: Network, task: Task, validation: np.ndarray, many: bool, **rest: Any) -> Run:
+    """The run, its best network picked on validation trials."""
+    # Where nothing was validated every seed is as good.
+    pick = int(np.argmax(validation if task.metric == "accuracy" else -validation))
+    network = jax.tree.map(lambda x: x[pick] if eqx.is_array(x) else x, nets) if many else nets
+    return Run(network=network, networks=nets if many else None, task=task, validation=validation, **rest)

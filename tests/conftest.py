@@ -1,0 +1,49 @@
+"""The ground every test stands on: strict promotion, two fake devices, run-time type checks, keys, data.
+
+Warnings are errors (pyproject.toml). `@pytest.mark.x64` runs a test in double precision; `@pytest.mark.unchecked`
+lets garbage through to the library's own errors, which the type checker would otherwise pre-empt.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+# Before any array exists. Promotion is strict so that nothing silently changes dtype or rank; two devices so that
+# no test passes only because there is a single one.
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+import jaxtyping  # noqa: E402
+import pytest  # noqa: E402
+
+# The hook checks every annotated call of the library, shapes included. It stays installed, because parts of the
+# library are imported only where they are used.
+jaxtyping.install_import_hook("engrax", "typechecker.check")
+
+
+@pytest.fixture(autouse=True)
+def _marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Honour the markers `x64` and `unchecked`."""
+    wide = request.node.get_closest_marker("x64") is not None
+    jaxtyping.config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+    with jax.enable_x64(wide):
+        yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A random key, the same in every test."""
+    return jax.random.key(20200717)
+
+
+@pytest.fixture(scope="session")
+def data() -> pathlib.Path:
+    """The folder of real data sets, `ENGRAX_DATA`. The test is skipped where it is not set."""
+    folder = os.environ.get("ENGRAX_DATA")
+    if not folder:
+        pytest.skip("ENGRAX_DATA is not set: no folder with the real data sets (docs/data.md)")
+    return pathlib.Path(folder)
