@@ -61,12 +61,12 @@ RULES = {
     "e-prop uniform": lambda spiking: ex.rules.EProp(feedback="uniform"),
 }
 
-# Every rule on three models and every model on three rules; the rest of the table runs at night.
-_DAILY_NEURONS, _DAILY_RULES = ("LIF", "ALIF", "LSTM"), ("BPTT", "e-prop symmetric", "e-prop random")
+# Daily: every rule on three models and every model on three rules, and two harder ones; the whole table runs at night.
+_RULES = ("BPTT", "e-prop symmetric", "e-prop random")
+_DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "LSTM")} | {(r, n) for r in _RULES for n in ("LI", "Rate")}
+_DAILY |= {("e-prop symmetric", "ALIF Yin"), ("e-prop random", "user")}
 TABLE = [
-    pytest.param(r, n, id=f"{r} on {n}", marks=() if n in _DAILY_NEURONS or r in _DAILY_RULES else pytest.mark.nightly)
-    for r in RULES
-    for n in NEURONS
+    pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly) for r in RULES for n in NEURONS
 ]
 
 

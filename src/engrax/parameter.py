@@ -4,7 +4,7 @@ A model's `step` reads plain arrays (`self.tau`). Trainable ones are stored as a
 `resolve` on a model before it steps it, so gradients reach `Parameter.raw` and no model needs to know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -32,7 +32,7 @@ class Parameter(eqx.Module):
         return jax.nn.softplus(self.raw) if self.positive else self.raw
 
 
-def trainable(x: ArrayLike, positive: bool = False) -> Parameter:
+def trainable(x: ArrayLike | Sequence[float], positive: bool = False) -> Parameter:
     """Mark a neuron's parameter as trainable.
 
     Args:

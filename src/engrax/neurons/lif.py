@@ -8,6 +8,7 @@ takes one threshold off in the step after the spike, the voltage goes on integra
 and a refractory period of n steps blocks the n - 1 steps that follow a spike.
 """
 
+import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -120,7 +121,7 @@ class LIF(Neuron):
         tau = self.tau.value if is_parameter(self.tau) else self.tau
         factor = 1 - jnp.exp(-self.dt / tau)
         factor = factor if input_scale == "leak" else 1 / factor
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         changed = {"input_scale": input_scale, "threshold": _times(self.threshold, factor), **more}
         return type(self)(**{**fields, **changed})
 

@@ -48,7 +48,7 @@ def update(
     x: Any,
     losses: dict[str, Loss],
     targets: dict[str, Any],
-    mask: Array,
+    mask: Any,
     reset: Array | None,
     signal: Any,
 ) -> tuple[LocalState, Array, Gradient]:
