@@ -3,7 +3,6 @@
 import dataclasses
 
 import engrax as ex
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -226,4 +225,6 @@ def test_evaluations_agree_for_every_readout_and_loss():
             other = dataclasses.replace(rule, evaluation=evaluation, chunk=5)
             found, also = other.value_and_grad(net, trial)
             assert abs(float(found - value)) < 1e-12
-            assert eqx.tree_equal(gradient, also, rtol=1e-10, atol=1e-14), (name, evaluation)
+            # Relative to each array's largest entry: small entries are differences of large ones.
+            for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(also), strict=True):
+                assert jnp.max(jnp.abs(a - b)) <= 1e-10 * jnp.max(jnp.abs(a)), (name, evaluation)

@@ -44,6 +44,8 @@ def trainable(x: ArrayLike | Sequence[float], positive: bool = False) -> Paramet
         ArgumentError: `x` is not finite, or not positive where that was asked.
     """
     value = _as_float("x", x)
+    if not isinstance(positive, bool):
+        raise ArgumentError(f"trainable: positive must be True or False, got {positive!r}.")
     if positive and not _holds(value > 0):
         raise ArgumentError(f"trainable(x, positive=True): x must be > 0, got {x!r}.")
     return Parameter(_inverse_softplus(value) if positive else value, positive)
@@ -120,7 +122,7 @@ def choice(name: str, default: str, options: tuple[str, ...]) -> Any:
     """A static dataclass field that holds one of a few words."""
 
     def convert(x: Any) -> str:
-        if x not in options:
+        if not isinstance(x, str) or x not in options:
             raise ArgumentError(f"{name} must be one of {', '.join(map(repr, options))}, got {x!r}.")
         return x
 

@@ -1,11 +1,15 @@
 """A batch of trials: what the network is given, and what it is asked for."""
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree, Shaped
 
+from ._checks import is_array
 from .errors import ArgumentError
 
 
@@ -21,16 +25,29 @@ class Trial(eqx.Module):
             steps alone. None: all steps.
     """
 
-    inputs: PyTree[Num[Array, "time batch units"]]
+    inputs: PyTree[Num[Array, "time batch _"]]
     targets: PyTree[Shaped[Array, "..."]] = None
     mask: Float[Array, "time batch ..."] | None = None
     lengths: Int[Array, " batch"] | None = None
 
     def __check_init__(self) -> None:
-        first = self._first()
-        ndim = getattr(first, "ndim", None)
-        if ndim is not None and ndim < 3:
-            raise ArgumentError(f"Trial inputs must be (time, batch, units), got shape {first.shape}.")
+        for x in _arrays("inputs", self.inputs):
+            if x.ndim < 3:
+                raise ArgumentError(f"Trial inputs must be (time, batch, units), got shape {x.shape}.")
+        if self.targets is not None:
+            _arrays("targets", self.targets)
+        steps, batch = self.steps, self.batch
+        if self.mask is not None:
+            (mask,) = _arrays("mask", self.mask, single=True)
+            if mask.ndim not in (2, 3) or mask.shape[:2] != (steps, batch):
+                raise ArgumentError(f"Trial mask must be ({steps}, {batch}[, outputs]), got shape {mask.shape}.")
+        if self.lengths is not None:
+            (lengths,) = _arrays("lengths", self.lengths, single=True)
+            if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
+                raise ArgumentError(f"Trial lengths must be ({batch},) integers, got {lengths.dtype}{list(lengths.shape)}.")
+            known = not isinstance(lengths, jax.core.Tracer | jax.ShapeDtypeStruct)
+            if known and not np.all((np.asarray(lengths) >= 0) & (np.asarray(lengths) <= steps)):
+                raise ArgumentError(f"Trial lengths must lie between 0 and the {steps} steps of the inputs, got {lengths}.")
 
     def _first(self) -> Array:
         return next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs
@@ -55,3 +72,11 @@ class Trial(eqx.Module):
     def replace(self, **changes: object) -> "Trial":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+def _arrays(name: str, x: Any, single: bool = False) -> list[Any]:
+    values = list(x.values()) if isinstance(x, dict) and not single else [x]
+    if not values or not all(is_array(v) for v in values):
+        also = "" if single else ", or a dict of arrays"
+        raise ArgumentError(f"Trial {name} must be an array{also}, got {x!r}.")
+    return values

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import finite
 from ..errors import ArgumentError, LossError, unknown
 from ..trial import Trial
 
@@ -39,13 +40,11 @@ class Loss(eqx.Module):
     of trials; "sum" does not. `scale` multiplies the result."""
 
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
-    scale: float = eqx.field(static=True, default=1.0, kw_only=True)
+    scale: float = eqx.field(static=True, default=1.0, kw_only=True, converter=lambda x: finite("scale", x))
 
     def __check_init__(self) -> None:
-        if self.reduction not in REDUCTIONS:
+        if not isinstance(self.reduction, str) or self.reduction not in REDUCTIONS:
             raise ArgumentError(f"reduction must be 'mean' or 'sum', got {self.reduction!r}.")
-        if isinstance(self.scale, bool) or not isinstance(self.scale, int | float):
-            raise ArgumentError(f"scale must be a number, got {self.scale!r}.")
 
     def value(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """The loss of a whole batch of trials."""

@@ -1,11 +1,13 @@
 """Regularisers: losses on recorded activity. Off unless given to a rule."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import finite
 from ..errors import ArgumentError
 
 
@@ -47,14 +49,20 @@ class FiringRate(eqx.Module):
         running: bool = False,
     ) -> None:
         for name, value in (("coefficient", coefficient), ("target", target)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ArgumentError(f"FiringRate: {name} must be a number >= 0, got {value!r}.")
-        if average not in ("batch", "sample"):
+            finite(f"FiringRate: {name}", value, 0)
+        if not isinstance(average, str) or average not in ("batch", "sample"):
             raise ArgumentError(f"FiringRate: average must be 'batch' or 'sample', got {average!r}.")
         if not isinstance(running, bool):
             raise ArgumentError(f"FiringRate: running must be True or False, got {running!r}.")
         self.coefficient, self.target = float(coefficient), float(target)
-        self.populations = (populations,) if isinstance(populations, str) else (None if populations is None else tuple(populations))
+        names = (populations,) if isinstance(populations, str) else populations
+        if names is not None:
+            if isinstance(names, dict) or not isinstance(names, Iterable):
+                raise ArgumentError(f"FiringRate: populations must be names or None, got {populations!r}.")
+            names = tuple(names)
+            if not names or not all(isinstance(n, str) and n for n in names):
+                raise ArgumentError(f"FiringRate: populations must be names or None, got {populations!r}.")
+        self.populations = names
         self.average, self.running = average, running
 
     def rates(self, counts: Float[Array, "batch units"], steps: Float[Array, " batch"], dt: float) -> Float[Array, "#batch units"]:

@@ -120,15 +120,18 @@ def backward(
         local: differentiate `local_step` instead of `step`.
         per_trial: keep one cotangent a trial and unit, (batch, size), of every parameter.
     """
-    steps, batch = next(iter(tape.currents.values())).shape[:2]
-    sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
-    depths = {name: source.shape[0] - steps for name, source in tape.sources.items()}
-    extended = {n: jnp.zeros((d + steps, batch, sizes[n]), net.dtype) for n, d in depths.items()}
-    for name, value in cotangents.outputs.items():
-        extended[name] = extended[name].at[depths[name] :].add(value)
-    for name, value in cotangents.history.items():
-        if depths[name]:
-            extended[name] = extended[name].at[steps:].add(value)
+    steps = next(iter(tape.currents.values())).shape[0]
+    arriving = dict(cotangents.outputs)
+    history = {n: jnp.zeros_like(h) for n, h in tape.history.items()}
+    for name, g in cotangents.history.items():
+        # What a later stretch of time says of this one's latest outputs, or of its own history where it is that short.
+        depth = g.shape[0]
+        inside = min(depth, steps)
+        if inside:
+            late = jnp.zeros((steps - inside, *g.shape[1:]), g.dtype)
+            _arrive(arriving, name, jnp.concatenate([late, g[depth - inside :]]))
+        if depth > inside:
+            history[name] = history[name].at[inside:].add(g[: depth - inside])
 
     delta: dict[str, Array] = {}
     parameters: dict[str, PyTree] = {}
@@ -138,18 +141,18 @@ def backward(
         for path in paths:
             pre, post = path.projection.pre, path.projection.post
             if pre in group and post not in group:
-                _add_back(net, extended, depths, path, delta[post], steps)
+                back = transpose(path.weight, port_delta(net, path.projection, delta[post]))
+                _send_back(arriving, history, pre, back, path.projection.delay or 0)
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
-        arriving = {n: extended[n][depths[n] :] for n in group}
-        result = _component(net, group, internal, tape, arriving, cotangents, local, per_trial)
+        own = {n: arriving[n] if n in arriving else jnp.zeros_like(tape.outputs[n]) for n in group}
+        result = _component(net, group, internal, tape, own, cotangents, local, per_trial)
         delta.update(result.delta)
         parameters.update(result.parameters)
         states.update(result.states)
         for name, pending in result.history.items():
             # Errors that reach outputs from before the run, latest first: they belong to the history.
-            depth = pending.shape[0]
-            extended[name] = extended[name].at[depths[name] - depth : depths[name]].add(pending[::-1])
-    history = {n: extended[n][: depths[n]] for n in depths}
+            depth = history[name].shape[0]
+            history[name] = history[name].at[depth - pending.shape[0] :].add(pending[::-1])
     return Adjoint(delta, parameters, states, history)
 
 
@@ -172,11 +175,19 @@ def backward_population(
     return _component(net, (name,), [], tape, {name: outputs}, cotangents, True, True)
 
 
-def _add_back(net: Network, extended: dict[str, Array], depths: dict[str, int], path: Path, delta: Array, steps: int) -> None:
-    pre, delay = path.projection.pre, path.projection.delay or 0
-    start = depths[pre] - delay
-    back = transpose(path.weight, port_delta(net, path.projection, delta))
-    extended[pre] = extended[pre].at[start : start + steps].add(back)
+def _arrive(arriving: dict[str, Array], name: str, g: Array) -> None:
+    arriving[name] = arriving[name] + g if name in arriving else g
+
+
+def _send_back(arriving: dict[str, Array], history: dict[str, Array], name: str, back: Array, delay: int) -> None:
+    """Put an error (time, batch, units) that a projection felt onto the outputs it saw `delay` steps earlier."""
+    steps, depth = back.shape[0], history[name].shape[0]
+    if delay:
+        early = min(delay, steps)
+        first = depth - delay
+        history[name] = history[name].at[first : first + early].add(back[:early])
+        back = jnp.concatenate([back[early:], jnp.zeros((early, *back.shape[1:]), back.dtype)])
+    _arrive(arriving, name, back)
 
 
 def _component(

@@ -22,22 +22,29 @@ from .network import Network, NetworkState, Record
 class Tape(NamedTuple):
     """A run as rules read it.
 
-    sources: outputs of inputs and populations, (depth + time, batch, units): the history before the run comes first.
+    outputs: of inputs and populations, (time, batch, units).
+    history: outputs before the run, (depth, batch, units), oldest first.
     states: each population's state before each step, leaves (time, batch, units).
     currents: (time, batch, units) or (time, batch, ports, units).
     """
 
-    sources: dict[str, Array]
+    outputs: dict[str, Array]
+    history: dict[str, Array]
     states: dict[str, PyTree]
     currents: dict[str, Array]
 
     def presynaptic(self, projection: Projection) -> Array:
         """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
-        delay = projection.delay or 0
-        source = self.sources[projection.pre]
-        steps = next(iter(self.currents.values())).shape[0]
-        depth = source.shape[0] - steps
-        return source[depth - delay : depth - delay + steps]
+        return delayed(self.outputs[projection.pre], self.history[projection.pre], projection.delay or 0)
+
+
+def delayed(outputs: Array, history: Array, delay: int) -> Array:
+    """A sequence (time, batch, units) as it was `delay` steps ago, what came before it taken from its history."""
+    if not delay:
+        return outputs
+    steps, depth = outputs.shape[0], history.shape[0]
+    past = history[depth - delay : depth - delay + min(delay, steps)]
+    return jnp.concatenate([past, outputs[: steps - delay]]) if delay < steps else past
 
 
 def zero_current(net: Network, name: str, leading: tuple[int, ...]) -> Array:
@@ -84,7 +91,7 @@ def forward(
     """
     depths = net.depths()
     steps = next(iter(inputs.values())).shape[0]
-    sources = {name: jnp.concatenate([state.history[name], x]) for name, x in inputs.items()}
+    sources = dict(inputs)
     wanted = {*record, *(f"{o.population}.{o.variable}" for o in net.output_specs if o.variable)}
     weights = {name: p.effective() for name, p in net.projections.items()}
     neurons = {name: resolve(p) for name, p in net.populations.items()}
@@ -104,10 +111,7 @@ def forward(
                 if projection.pre in group:
                     internal.append(projection)
                     continue
-                delay = projection.delay or 0
-                source = sources[projection.pre]
-                depth = source.shape[0] - steps
-                pre = source[depth - delay : depth - delay + steps]
+                pre = delayed(sources[projection.pre], state.history[projection.pre], projection.delay or 0)
                 zero = zero_current(net, name, (steps, batch)) if current is None else current
                 added = _contribution(projection, weights[key], pre)
                 current = added if current is None and projection.port is None else add_current(net, projection, zero, added)
@@ -121,20 +125,23 @@ def forward(
         zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
         (last, _), ys = jax.lax.scan(lambda c, x, z=zeros, b=body: b(c, {**z, **x}), carry, external, length=steps)
         final.update(last)
-        for name in group:
-            sources[name] = jnp.concatenate([state.history[name], ys["output"][name]])
+        sources.update(ys["output"])
         kept.update(ys["kept"])
         states.update(ys["state"])
         currents.update(ys["current"])
-    history = {name: source[source.shape[0] - depths[name] :] for name, source in sources.items()}
-    for name in record:
-        if "." not in name:
-            kept[name] = sources[name][depths[name] :]
+    history = {name: _latest(source, state.history[name]) for name, source in sources.items()}
+    kept.update({name: sources[name] for name in record if "." not in name})
     outputs = {
-        o.label: sources[o.population][depths[o.population] :] if o.variable is None else kept[f"{o.population}.{o.variable}"]
+        o.label: sources[o.population] if o.variable is None else kept[f"{o.population}.{o.variable}"]
         for o in net.output_specs
     }
-    return outputs, NetworkState(final, history), {n: kept[n] for n in record}, Tape(sources, states, currents)
+    recorded = {n: kept[n] for n in record}
+    return outputs, NetworkState(final, history), recorded, Tape(sources, state.history, states, currents)
+
+
+def _latest(outputs: Array, history: Array) -> Array:
+    depth, steps = history.shape[0], outputs.shape[0]
+    return outputs[steps - depth :] if depth <= steps else jnp.concatenate([history[steps:], outputs])
 
 
 def _internal_depths(internal: list[Projection]) -> dict[str, int]:

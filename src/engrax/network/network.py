@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
+from .._checks import as_array, check_key, finite
 from ..errors import ArgumentError, NetworkError, unknown
 from ..neurons import Neuron, variables
 from ..parameter import is_parameter, resolve
@@ -47,7 +48,7 @@ class NetworkState(eqx.Module):
 class Record(eqx.Module):
     """What a run gives: `outputs`, the final `state`, and what was recorded, as `record["hidden.voltage"]`."""
 
-    outputs: PyTree[Float[Array, "time batch outputs"]]
+    outputs: PyTree[Float[Array, "time batch _"]]
     state: NetworkState
     recorded: dict[str, Array]
 
@@ -98,9 +99,9 @@ class Network(eqx.Module):
         dt: float = 1.0,
         key: PRNGKeyArray | None = None,
     ) -> None:
-        if isinstance(dt, bool) or not isinstance(dt, int | float) or not 0 < dt < float("inf"):
-            raise NetworkError(f"dt must be a positive number of milliseconds, got {dt!r}.")
-        self.dt = float(dt)
+        if key is not None:
+            check_key(key)
+        self.dt = finite("dt", dt, 0, exclusive=True, error=NetworkError)
         self.input_sizes = _check_inputs(inputs)
         self.populations = _check_populations(populations, self.dt, dict(self.input_sizes))
         named = _check_projections(projections, self.populations, dict(self.input_sizes))
@@ -143,6 +144,7 @@ class Network(eqx.Module):
 
     def initialize(self, key: PRNGKeyArray) -> "Network":
         """A copy with every weight that was not given drawn anew (feedback weights are a rule's: see `rule.bind`)."""
+        check_key(key)
         return self.replace(projections=self._build(key))
 
     def constrain(self, key: PRNGKeyArray | None = None) -> "Network":
@@ -175,7 +177,7 @@ class Network(eqx.Module):
 
     def run(
         self,
-        inputs: PyTree[Num[Array, "time batch units"]],
+        inputs: PyTree[Num[Array, "time batch _"]],
         state: NetworkState | None = None,
         key: PRNGKeyArray | None = None,
         record: Iterable[str] = (),
@@ -194,16 +196,26 @@ class Network(eqx.Module):
         """
         from .engine import run
 
+        if not isinstance(record, Iterable):
+            raise ArgumentError(f"record must hold names such as 'hidden.voltage', got {record!r}.")
         names = (record,) if isinstance(record, str) else tuple(record)
+        if key is not None:
+            check_key(key)
         arrays = self.check_inputs(inputs)
         for name in names:
-            self.check_variable(name)
+            _split_variable(name, self.populations, ArgumentError, "record: ")
         batch = next(iter(arrays.values())).shape[1]
-        return run(self, arrays, self.init_state(batch) if state is None else state, names)
+        if state is None:
+            state = self.init_state(batch)
+        self.check_state(state, batch)
+        return run(self, arrays, state, names)
 
-    def step(self, state: NetworkState, x: PyTree[Num[Array, "batch units"]]) -> tuple[NetworkState, PyTree[Array]]:
+    def step(self, state: NetworkState, x: PyTree[Num[Array, "batch _"]]) -> tuple[NetworkState, PyTree[Array]]:
         """One step: the next state, and the outputs (batch, units) of this step."""
-        record = self.run(jax.tree.map(lambda a: jnp.asarray(a)[None], x), state)
+        if state is None:
+            raise ArgumentError("state must be what init_state(batch) or the last step gave, got None.")
+        x = {n: as_array("x", a)[None] for n, a in x.items()} if isinstance(x, Mapping) else as_array("x", x)[None]
+        record = self.run(x, state)
         return record.state, jax.tree.map(lambda y: y[0], record.outputs)
 
     def check_inputs(self, inputs: PyTree[Array]) -> dict[str, Array]:
@@ -223,13 +235,24 @@ class Network(eqx.Module):
         for name, size in self.inputs.items():
             if name not in inputs:
                 raise ArgumentError(f"input {name!r} is missing.")
-            x = jnp.asarray(inputs[name])
+            x = as_array(f"input {name!r}", inputs[name])
             if x.ndim != 3 or x.shape[-1] != size:
                 raise ArgumentError(f"input {name!r} must be (time, batch, {size}), got shape {x.shape}.")
             arrays[name] = x.astype(self.dtype)
         if len({x.shape[:2] for x in arrays.values()}) > 1:
             raise ArgumentError("all inputs must have the same numbers of steps and trials.")
         return arrays
+
+    def check_state(self, state: Any, batch: int) -> None:
+        """Raise an ArgumentError unless `state` is one of this network, for `batch` trials."""
+        if not isinstance(state, NetworkState):
+            raise ArgumentError(f"state must be a network's (init_state, or a record's), got {type(state).__name__}.")
+        depths, sizes = self.depths(), self.inputs | {n: p.size for n, p in self.populations.items()}
+        wanted = {n: (depth, batch, sizes[n]) for n, depth in depths.items()}
+        fits = set(state.neurons) == set(self.populations) and {n: jnp.shape(h) for n, h in state.history.items()} == wanted
+        leaves = [(jnp.shape(x), (batch, sizes[n])) for n, s in state.neurons.items() if fits for x in jax.tree.leaves(s)]
+        if not fits or any(found != expected for found, expected in leaves):
+            raise ArgumentError(f"state must be one of this network, for {batch} trials as the inputs have: see init_state(batch).")
 
     def check_variable(self, name: str) -> tuple[str, str | None]:
         """Split "population.variable" and check both.
@@ -347,20 +370,25 @@ def _check_outputs(outputs: Any, populations: Mapping[str, Neuron]) -> tuple[boo
     pairs = {outputs: outputs} if single else outputs
     if any(str(name).endswith(".current") for name in pairs.values()):
         raise NetworkError("an output must be a population's output or state variable, not its current.")
+    for label in pairs:
+        if not isinstance(label, str):
+            raise NetworkError(f"labels of outputs must be words, got {label!r}.")
     return single, tuple(
-        Output(label, *_split_variable(name, populations, NetworkError)) for label, name in pairs.items()
+        Output(label, *_split_variable(name, populations, NetworkError, "outputs: ")) for label, name in pairs.items()
     )
 
 
-def _split_variable(name: str, populations: Mapping[str, Neuron], error: Any) -> tuple[str, str | None]:
+def _split_variable(
+    name: str, populations: Mapping[str, Neuron], error: Any, where: str = ""
+) -> tuple[str, str | None]:
     population, _, variable = str(name).partition(".")
     if population not in populations:
-        raise unknown("population", population, populations, error)
+        raise unknown(f"{where}population", population, populations, error)
     if not variable:
         return population, None
     known = variables(resolve(populations[population]).init_state())
     if variable not in (*known, "current"):
-        raise unknown(f"variable of {population!r}", variable, (*known, "current"), error)
+        raise unknown(f"{where}variable of {population!r}", variable, (*known, "current"), error)
     return population, variable
 
 

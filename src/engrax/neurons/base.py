@@ -21,6 +21,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PyTree
 
+from .._checks import finite
 from ..errors import ArgumentError
 from ..parameter import is_parameter, positive_integer
 
@@ -41,7 +42,9 @@ class Neuron(eqx.Module):
     """
 
     size: int = eqx.field(static=True, converter=positive_integer("size"))
-    dt: float = eqx.field(static=True, default=1.0, kw_only=True)
+    dt: float = eqx.field(
+        static=True, default=1.0, kw_only=True, converter=lambda x: finite("dt", x, 0, exclusive=True)
+    )
 
     ports: ClassVar[tuple[str, ...]] = ()
     spiking: ClassVar[bool] = False

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .._checks import finite
 from ..errors import ArgumentError, unknown
 
 
@@ -30,9 +31,7 @@ def _spike_jvp(psi: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 def _real(name: str, minimum: float = 0.0) -> Callable[[Any], float]:
     def convert(x: Any) -> float:
-        if isinstance(x, bool) or not isinstance(x, int | float) or not x > minimum:
-            raise ArgumentError(f"surrogate: {name} must be a number > {minimum:g}, got {x!r}.")
-        return float(x)
+        return finite(f"surrogate: {name}", x, minimum, exclusive=True)
 
     return convert
 
@@ -132,10 +131,16 @@ class Exponential(Surrogate):
 class Custom(Surrogate):
     """psi = function(x), the user's own. A plain function given as `surrogate=` becomes one of these."""
 
-    function: Callable[[Array], Array] = eqx.field(static=True)
+    function: Callable[[Array], Array] = eqx.field(static=True, converter=lambda x: _function(x))
 
     def psi(self, x: Array, threshold: Array) -> Array:
         return self.function(x)
+
+
+def _function(x: Any) -> Callable[[Array], Array]:
+    if not callable(x):
+        raise ArgumentError(f"surrogate: function must be a function psi(x), got {x!r}.")
+    return x
 
 
 NAMED: dict[str, type[Surrogate]] = {

@@ -79,7 +79,7 @@ class BPTT(Rule):
         outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape=True)
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
         entering, variables = enter(net, gradients)
-        spikes = {n: tape.sources[n][-trial.steps :] for n in names}
+        spikes = {n: tape.outputs[n] for n in names}
         start = no_activity(net, trial.batch)
         total = count(start, spikes, valid, names)
         entering = _add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, start))
@@ -116,7 +116,7 @@ class BPTT(Rule):
             index, (x, valid), state, activity, gradients = xs
             _, _, _, tape = forward(net, x, state, tape=True)
             entering, variables = enter(net, gradients)
-            spikes = {n: tape.sources[n][-size:] for n in names}
+            spikes = {n: tape.outputs[n] for n in names}
             entering = _add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))
             adjoint = backward(net, tape, Cotangents(entering, variables, g_states, g_history), paths, local=False)
             found = (effective_gradients(net, tape, adjoint.delta), bias_gradients(net, adjoint.delta), adjoint.parameters)

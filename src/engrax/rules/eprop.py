@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
+from .._checks import check_key
 from ..errors import ArgumentError, LossError, RuleError
 from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
 from ..network import Network
@@ -20,12 +21,13 @@ from ..network.engine import forward
 from ..parameter import choice
 from ..trial import Trial
 from . import feedback as routes
+from .arguments import check_init, check_update
 from .chunked import chunked
 from .local import assemble, online
 from .online import LocalState, Plan
 from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .stream import close, update
-from .rule import Rule, bias_gradients, by_label, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
+from .rule import Rule, bias_gradients, by_label, check_network, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
 
 
 def _at_least_one(name: str) -> Any:
@@ -74,6 +76,8 @@ class EProp(Rule):
 
         Random: N(0, 1). Adaptive: N(0, 1 / outputs). Uniform: 1 / sqrt(units). Symmetric: none.
         """
+        check_network(net)
+        check_key(key)
         return net if self.feedback == "symmetric" else routes.draw(net, self.feedback, key)
 
     def bound(self, net: Network) -> Network:
@@ -111,7 +115,7 @@ class EProp(Rule):
         outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape=True)
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
         entering, variables = enter(net, gradients)
-        spikes = {n: tape.sources[n][-trial.steps :] for n in names}
+        spikes = {n: tape.outputs[n] for n in names}
         nothing = no_activity(net, trial.batch)
         total = count(nothing, spikes, valid, names)
         for name, g in rate_cotangents(self.regularizers, net, spikes, valid, total, nothing).items():
@@ -131,6 +135,7 @@ class EProp(Rule):
             batch: number of trials that run side by side.
             key: unused; for rules that draw random numbers.
         """
+        check_init(net, batch, key)
         plan = self._stream_plan(net)
         plan.check_memory(batch, self.memory_budget, "Use a smaller batch or a larger budget.")
         return plan.start(batch)
@@ -139,7 +144,7 @@ class EProp(Rule):
         self,
         net: Network,
         state: LocalState,
-        x: PyTree[Float[Array, "batch units"]],
+        x: PyTree[Float[Array, "batch _"]],
         target: Any = None,
         mask: Any = 1.0,
         reset: Bool[Array, " batch"] | None = None,
@@ -160,8 +165,7 @@ class EProp(Rule):
         Raises:
             LossError: the loss cannot be used step by step.
         """
-        if target is not None and signal is not None:
-            raise ArgumentError("give update() a target or a signal, not both.")
+        check_update(net, state, x, target, mask, reset, signal)
         targets = {} if target is None else by_label(net, target, "target")
         for label, value in targets.items():
             self._prompt_loss(label, value)

@@ -178,7 +178,7 @@ def advance(
     blocks = {
         n: traces.jacobian(net, n, jax.tree.map(lambda x: x[0], tape.states[n]), tape.currents[n][0]) for n in needed
     }
-    spikes = {n: tape.sources[n][-1:] for n in plan.counted}
+    spikes = {n: tape.outputs[n] for n in plan.counted}
     activity = count(state.activity, spikes, valid[None], plan.counted)
     whole = Activity(activity.counts, valid.astype(net.dtype) if total_steps is None else total_steps)
     prompt = rate_cotangents(plan.prompt, net, spikes, valid[None], whole, state.activity)

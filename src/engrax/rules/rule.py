@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._checks import check_key
 from ..errors import ArgumentError, RuleError, unknown
-from ..losses import FiringRate, Loss, as_loss, check_loss
+from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
 from ..network import Network, trainable_leaves
 from ..network.adjoint import Adjoint, pull_parameters, split_state
 from ..network.engine import Tape, port_delta
@@ -45,7 +46,8 @@ class Rule(eqx.Module):
     regularizers: tuple[FiringRate, ...] = eqx.field(static=True, default=(), converter=lambda x: _tuple(x), kw_only=True)
 
     def __check_init__(self) -> None:
-        check_loss(None if isinstance(self.loss, dict) else self.loss)
+        for loss in self.loss.values() if isinstance(self.loss, dict) else [self.loss]:
+            check_loss(loss)
         Loss(reduction=self.reduction, scale=self.scale)
 
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
@@ -67,8 +69,9 @@ class Rule(eqx.Module):
             ArgumentError: the trial does not fit the network.  LossError: the loss does not fit the targets.
             RuleError: the rule cannot do this on this network.
         """
-        if not isinstance(net, Network):
-            raise ArgumentError(f"net must be an engrax Network, got {type(net).__name__}.")
+        check_network(net)
+        if key is not None:
+            check_key(key)
         if not isinstance(trial, Trial):
             raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.")
         for regularizer in self.regularizers:
@@ -114,6 +117,12 @@ def by_label(net: Network, values: Any, what: str) -> dict[str, Any]:
     return dict(values)
 
 
+def check_network(net: Any) -> None:
+    """Raise an ArgumentError unless `net` is a network."""
+    if not isinstance(net, Network):
+        raise ArgumentError(f"net must be an engrax Network, got {type(net).__name__}.")
+
+
 def check_trial(net: Network, trial: Trial, losses: dict[str, Loss]) -> None:
     """Raise an ArgumentError where shapes of a trial and a network disagree."""
     net.check_inputs(trial.inputs)
@@ -122,13 +131,14 @@ def check_trial(net: Network, trial: Trial, losses: dict[str, Loss]) -> None:
         spec = next(o for o in net.output_specs if o.label == label)
         shape = jnp.shape(target)
         size = net.populations[spec.population].size
-        expected = {1: (batch,), 2: (steps, batch), 3: (steps, batch, size)}.get(len(shape))
+        whole = isinstance(losses[label], Terminal) and jnp.issubdtype(jnp.asarray(target).dtype, jnp.floating)
+        two = (batch, size) if whole else (steps, batch)
+        expected = {1: (batch,), 2: two, 3: (steps, batch, size)}.get(len(shape))
         if expected is not None and shape != expected:
             raise ArgumentError(f"targets must have shape {expected}, got {shape}.")
-    if trial.mask is not None and jnp.shape(trial.mask)[:2] != (steps, batch):
-        raise ArgumentError(f"mask must be ({steps}, {batch}[, outputs]), got {jnp.shape(trial.mask)}.")
-    if trial.lengths is not None and jnp.shape(trial.lengths) != (batch,):
-        raise ArgumentError(f"lengths must be ({batch},), got {jnp.shape(trial.lengths)}.")
+        # Steps, trials and lengths were compared when the trial was made.
+        if trial.mask is not None and trial.mask.ndim == 3 and trial.mask.shape[2] not in (1, size):
+            raise ArgumentError(f"mask must be ({steps}, {batch}[, {size}]), got {trial.mask.shape}.")
 
 
 def total_loss(losses: dict[str, Loss], outputs: dict[str, Array], trial: Trial, net: Network) -> Array:

@@ -43,6 +43,7 @@ class Projection(eqx.Module):
     name: str = eqx.field(static=True)
     given: bool = eqx.field(static=True)
     has_bias: bool = eqx.field(static=True)
+    bias_given: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -58,16 +59,17 @@ class Projection(eqx.Module):
         name: str | None = None,
     ) -> None:
         for argument, value in (("pre", pre), ("post", post)):
-            if not isinstance(value, str) or not value:
+            if not isinstance(value, str) or not value or value.endswith("."):
                 raise ArgumentError(f"{argument} must be a population's name, got {value!r}.")
         self.pre, self.target = pre, post
         self.name = f"{pre}->{post}" if name is None else name
-        if not isinstance(self.name, str):
-            raise ArgumentError(f"name must be a string, got {name!r}.")
+        if not isinstance(self.name, str) or not self.name:
+            raise ArgumentError(f"name must be a word, got {name!r}.")
         self.weight = None if weight is None else _array(f"projection {self.name!r}: weight", weight)
         self.given = weight is not None
         self.has_bias = bias is not False and bias is not None
-        if self.has_bias and bias is not True:
+        self.bias_given = self.has_bias and bias is not True
+        if self.bias_given:
             self.bias = _array(f"projection {self.name!r}: bias", bias)
         else:
             self.bias = None
@@ -108,7 +110,7 @@ class Projection(eqx.Module):
         assert weight is not None
         if weight.shape != shape:
             raise NetworkError(f"projection {self.name!r}: weight must have shape {shape} (post, pre), got {weight.shape}.")
-        bias = self.bias if self.bias is not None else (jnp.zeros(shape[:-1], dtype) if self.has_bias else None)
+        bias = self.bias if self.bias_given else (jnp.zeros(shape[:-1], dtype) if self.has_bias else None)
         if bias is not None and bias.shape != shape[:-1]:
             raise NetworkError(f"projection {self.name!r}: bias must have shape {shape[:-1]}, got {bias.shape}.")
         if not self.autapses and shape[-1] != shape[-2]:
@@ -150,9 +152,9 @@ class Masked(Projection):
             raise ArgumentError(f"projection {self.name!r}: give either mask= or density=.")
         if density is not None and (isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1):
             raise ArgumentError(f"projection {self.name!r}: density must lie in (0, 1], got {density!r}.")
-        self.mask = None if mask is None else _array(f"projection {self.name!r}: mask", np.asarray(mask, float))
+        self.mask = None if mask is None else _array(f"projection {self.name!r}: mask", mask)
         self.density = None if density is None else float(density)
-        if mask is not None and not np.all(np.isin(np.asarray(mask, float), (0.0, 1.0))):
+        if self.mask is not None and not np.all(np.isin(np.asarray(self.mask), (0.0, 1.0))):
             raise ArgumentError(f"projection {self.name!r}: mask must hold 0 and 1 only.")
 
     def effective(self) -> Array:
@@ -162,7 +164,8 @@ class Masked(Projection):
 
     def build(self, key: PRNGKeyArray | None, shape: tuple[int, ...], dtype: Any) -> "Projection":
         mask = self.mask
-        if self.density is not None:
+        # A weight that was given keeps its connections: they are zeros in it.
+        if self.density is not None and not (self.given and mask is not None):
             if key is None:
                 raise NetworkError(f"projection {self.name!r}: density needs key= at the network.")
             mask = jax.random.bernoulli(jax.random.fold_in(key, 1), self.density, shape[-2:]).astype(dtype)

@@ -1,0 +1,56 @@
+"""What a streaming rule is given at every step, checked before anything is traced; every message names the argument."""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from .._checks import as_array, check_key
+from ..errors import ArgumentError
+from ..network import Network
+from ..parameter import positive_integer
+from .online import LocalState
+from .rule import by_label, check_network
+
+
+def check_init(net: Any, batch: Any, key: Any) -> None:
+    """Raise an ArgumentError for an impossible argument of `init`."""
+    check_network(net)
+    positive_integer("batch")(batch)
+    if key is not None:
+        check_key(key)
+
+
+def check_update(net: Any, state: Any, x: Any, target: Any, mask: Any, reset: Any, signal: Any) -> None:
+    """Raise an ArgumentError for an impossible argument of `update`."""
+    check_network(net)
+    if target is not None and signal is not None:
+        raise ArgumentError("give update() a target or a signal, not both.")
+    given = x if isinstance(x, dict) else {None: x}
+    arrays = {n: as_array("x", a)[None] for n, a in given.items()}
+    inputs = net.check_inputs(arrays if isinstance(x, dict) else arrays[None])
+    batch = next(iter(inputs.values())).shape[1]
+    if not isinstance(state, LocalState):
+        raise ArgumentError(f"state must be what init() or the last update() gave, got {type(state).__name__}.")
+    net.check_state(state.network, batch)
+    check_answers(net, "target", target, batch)
+    check_answers(net, "signal", signal, batch)
+    weight = as_array("mask", mask)
+    if weight.shape not in ((), (batch,)):
+        raise ArgumentError(f"mask must be a number or ({batch},), got shape {weight.shape}.")
+    if reset is not None:
+        marks = as_array("reset", reset)
+        if marks.dtype != bool or marks.shape != (batch,):
+            raise ArgumentError(f"reset must be ({batch},) booleans, got {marks.dtype}{list(marks.shape)}.")
+
+
+def check_answers(net: Network, name: str, values: Any, batch: int) -> None:
+    """Raise an ArgumentError where targets (or signals) of one step do not fit the outputs."""
+    if values is None:
+        return
+    for label, value in by_label(net, values, name).items():
+        array = as_array(name, value)
+        size = net.populations[next(o.population for o in net.output_specs if o.label == label)].size
+        classes = name == "target" and not jnp.issubdtype(array.dtype, jnp.floating)
+        if array.shape != (batch, size) and not (classes and array.shape == (batch,)):
+            also = f", or ({batch},) classes" if name == "target" else ""
+            raise ArgumentError(f"{name} must be ({batch}, {size}) values{also}, got shape {array.shape}.")
