@@ -67,7 +67,11 @@ def made(model, case, **more):
     case = dict(case)
     dt = case.get("dt", 1.0)
     scale = "leak" if case.get("leak") else "one"
-    options = {"tau": case.get("tau", TAU), "threshold": case.get("threshold", THRESHOLD), "reset": case.get("reset", "subtract")}
+    options = {
+        "tau": case.get("tau", TAU),
+        "threshold": case.get("threshold", THRESHOLD),
+        "reset": case.get("reset", "subtract"),
+    }
     return model(SIZE, dt=dt, refractory=dt * case.get("n_ref", 0), input_scale=scale, **options, **more)
 
 
@@ -85,7 +89,9 @@ def test_lif(case):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("case", [{**c, "reset": r} for c in CASES.values() for r in ("subtract", "threshold", "zero") if "reset" not in c])
+@pytest.mark.parametrize(
+    "case", [{**c, "reset": r} for c in CASES.values() for r in ("subtract", "threshold", "zero") if "reset" not in c]
+)
 def test_alif(case):
     """Bellec et al. 2020 with reset "subtract"; Yin et al. 2021 with reset "threshold" and input_scale "leak"."""
     beta = np.array([0.0, 0.3, 0.7, 1.8])
@@ -178,7 +184,9 @@ def test_jacobian_of_a_step(reset, local, voltage, scale):
     if reset != "threshold":
         plain = N.LIF(1, tau=TAU, threshold=THRESHOLD, reset=reset, input_scale=scale)
         move = plain.local_step if local else plain.step
-        slope = jax.grad(lambda v: move(plain.init_state()._replace(voltage=v), jnp.zeros(1))[0].voltage[0])(jnp.array([voltage]))
+        slope = jax.grad(lambda v: move(plain.init_state()._replace(voltage=v), jnp.zeros(1))[0].voltage[0])(
+            jnp.array([voltage])
+        )
         z, p = float(voltage > THRESHOLD), psi(voltage - THRESHOLD, THRESHOLD)
         wanted = alpha * (1 - z - held * voltage * p) if reset == "zero" else alpha - held * THRESHOLD * p
         assert np.allclose(slope, wanted, rtol=1e-12)
@@ -213,7 +221,9 @@ def test_input_scales_give_identical_spikes_and_gradients(name, start):
         ratio = (1 - np.exp(-neuron.dt / slow)) / (1 - np.exp(-neuron.dt / fast))
         assert np.allclose(other.beta, 0.6 * (1 / ratio if start == "one" else ratio), rtol=1e-12)
     weights = jnp.asarray(drive(6))
-    slopes = [jax.grad(lambda i, n=n: jnp.sum(weights * rollout(n, i)[1]))(jnp.asarray(current)) for n in (neuron, other)]
+    slopes = [
+        jax.grad(lambda i, n=n: jnp.sum(weights * rollout(n, i)[1]))(jnp.asarray(current)) for n in (neuron, other)
+    ]
     assert np.abs(slopes[0]).max() > 0.01
     assert np.allclose(*slopes, rtol=1e-7, atol=1e-10)
     assert neuron.with_input_scale(start) is neuron

@@ -16,7 +16,21 @@ THING = object()
 WORDS = ("abc", "", THING, None)
 NO_NUMBER = (*WORDS, True, {}, [1.0, "a"], 1j, NAN)
 NO_POSITIVE = (*NO_NUMBER, -1.0, 0.0)
-NO_PARAMETER = ("abc", None, THING, {}, True, [1.0, "a"], [], 1j, NAN, INF, [1.0, NAN, 2.0], np.ones(2), np.ones((3, 1)))
+NO_PARAMETER = (
+    "abc",
+    None,
+    THING,
+    {},
+    True,
+    [1.0, "a"],
+    [],
+    1j,
+    NAN,
+    INF,
+    [1.0, NAN, 2.0],
+    np.ones(2),
+    np.ones((3, 1)),
+)
 NO_COUNT = ("abc", None, THING, True, 1.5, NAN, 0, -1, [2], np.ones(2))
 NO_STEPS = ("abc", THING, True, 1.5, NAN, 0, -1, [2])
 NO_CHOICE = ("abc", "", None, 5, THING, ["one"], np.ones(2))
@@ -130,7 +144,16 @@ CALLS = {
         },
         {
             "populations": ("abc", None, 5, {}, [N.LIF(3)], {"h": 5}, {"h": N.LIF}, {5: N.LIF(3)}, {"": N.LIF(3)}),
-            "projections": ("abc", None, 5, ex.Dense("x", "h"), [5], ["x->h"], {"x->h": ex.Dense("x", "h")}, [ex.Dense]),
+            "projections": (
+                "abc",
+                None,
+                5,
+                ex.Dense("x", "h"),
+                [5],
+                ["x->h"],
+                {"x->h": ex.Dense("x", "h")},
+                [ex.Dense],
+            ),
             "inputs": ("abc", None, 5, {}, ["x"], {"x": 0}, {"x": -1}, {"x": 2.5}, {"x": None}, {5: 2}, {"x": True}),
             "outputs": ("abc", "", None, 5, {}, ["r"], {"y": "abc"}, {"y": 5}, {5: "r"}, "r.abc", "r.current", THING),
             "dt": (*NO_POSITIVE, INF, [1.0]),
@@ -143,8 +166,26 @@ CALLS = {
         {
             "inputs": ("abc", None, 5, THING, {}, inputs(4, 3), {"x": "abc"}, {"x": inputs(4, 3)}, [inputs()]),
             "targets": ("abc", 5, THING, {}, {"y": "abc"}),
-            "mask": ("abc", 5, THING, jnp.ones(4), jnp.ones((4, 3, 2, 1)), jnp.ones((5, 3)), jnp.ones((4, 2)), {"y": jnp.ones((4, 3))}),
-            "lengths": ("abc", 5, THING, jnp.ones(2, int), jnp.ones(3), jnp.array([4, 5, 1]), jnp.array([0, -1, 1]), jnp.ones((3, 1), int)),
+            "mask": (
+                "abc",
+                5,
+                THING,
+                jnp.ones(4),
+                jnp.ones((4, 3, 2, 1)),
+                jnp.ones((5, 3)),
+                jnp.ones((4, 2)),
+                {"y": jnp.ones((4, 3))},
+            ),
+            "lengths": (
+                "abc",
+                5,
+                THING,
+                jnp.ones(2, int),
+                jnp.ones(3),
+                jnp.array([4, 5, 1]),
+                jnp.array([0, -1, 1]),
+                jnp.ones((3, 1), int),
+            ),
         },
     ),
     "a trial's shapes": (
@@ -152,7 +193,14 @@ CALLS = {
         {},
         {
             "inputs": (inputs(4, 3, 5), {"y": inputs()}),
-            "targets": (None, jnp.zeros((4, 3)), jnp.zeros((4, 3, 5)), jnp.zeros((5, 3, 2)), jnp.zeros((4, 5), int), jnp.zeros(5, int)),
+            "targets": (
+                None,
+                jnp.zeros((4, 3)),
+                jnp.zeros((4, 3, 5)),
+                jnp.zeros((5, 3, 2)),
+                jnp.zeros((4, 5), int),
+                jnp.zeros(5, int),
+            ),
             "mask": (jnp.ones((4, 3, 5)),),
         },
     ),
@@ -167,7 +215,11 @@ CALLS = {
             "running": NO_FLAG,
         },
     ),
-    "BPTT": (ex.rules.BPTT, {}, {**LOSS, "checkpoint": ("abc", THING, False, 1.5, NAN, 0, -1, [2]), "truncation": NO_STEPS}),
+    "BPTT": (
+        ex.rules.BPTT,
+        {},
+        {**LOSS, "checkpoint": ("abc", THING, False, 1.5, NAN, 0, -1, [2]), "truncation": NO_STEPS},
+    ),
     "BPTT's two blocks": (ex.rules.BPTT, {"checkpoint": 3, "truncation": 6}, {"truncation": (7,), "checkpoint": (4,)}),
     "EProp": (
         EPROP.__class__,
@@ -218,7 +270,18 @@ CALLS = {
         lambda **a: net().run(**a),
         {"inputs": inputs()},
         {
-            "inputs": ("abc", None, 5, THING, {}, inputs(4, 3), inputs(4, 3, 5), {"y": inputs()}, {"x": "abc"}, inputs().astype(complex)),
+            "inputs": (
+                "abc",
+                None,
+                5,
+                THING,
+                {},
+                inputs(4, 3),
+                inputs(4, 3, 5),
+                {"y": inputs()},
+                {"x": "abc"},
+                inputs().astype(complex),
+            ),
             "state": ("abc", 5, {}, lambda: net().init_state(2), lambda: net().init_state(3).neurons),
             "key": NO_KEY,
             "record": (5, None, THING, ["abc"], ["h.abc"], [5], "abc", [None]),
@@ -229,7 +292,17 @@ CALLS = {
         {"state": lambda: net().init_state(3), "x": jnp.ones((3, 2))},
         {
             "state": ("abc", None, 5, {}, lambda: net().init_state(2)),
-            "x": ("abc", None, 5, THING, {}, jnp.ones(2), jnp.ones((3, 5)), jnp.ones((1, 3, 2)), {"y": jnp.ones((3, 2))}),
+            "x": (
+                "abc",
+                None,
+                5,
+                THING,
+                {},
+                jnp.ones(2),
+                jnp.ones((3, 5)),
+                jnp.ones((1, 3, 2)),
+                {"y": jnp.ones((3, 2))},
+            ),
         },
     ),
     "init_state": (lambda **a: net().init_state(**a), {"batch": 3}, {"batch": NO_COUNT}),
@@ -243,12 +316,22 @@ TABLE = [
     for i, value in enumerate(values)
 ]
 # What a message may call an argument besides its own name.
-ALSO = {"populations": "population", "projections": "projection", "inputs": "input", "outputs": "output", "x": "inputs?", "init": "initialiser"}
+ALSO = {
+    "populations": "population",
+    "projections": "projection",
+    "inputs": "input",
+    "outputs": "output",
+    "x": "inputs?",
+    "init": "initialiser",
+}
 
 
 def _built(arguments):
     lazy = (net, trial, stream)
-    return {n: x() if any(x is f for f in lazy) or getattr(x, "__name__", "") == "<lambda>" else x for n, x in arguments.items()}
+    return {
+        n: x() if any(x is f for f in lazy) or getattr(x, "__name__", "") == "<lambda>" else x
+        for n, x in arguments.items()
+    }
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -59,10 +59,21 @@ def test_psi_is_the_formula_and_both_modes_use_it(name):
 def test_multi_gaussian_has_the_published_values():
     """Yin et al. 2021 with h 0.15, s 6, sigma 0.5, before the dampening of 0.5 (papers/adaptive-srnn.md, section 2)."""
     g = S.MultiGaussian(dampening=1.0)
-    table = {0.0: 0.8782, 0.25: 0.7705, 0.5: 0.5177, 1.0: 0.0869, 1.272: 0.0, 1.864: -0.0317, 3.0: -0.0242, 5.0: -0.0102}
+    table = {
+        0.0: 0.8782,
+        0.25: 0.7705,
+        0.5: 0.5177,
+        1.0: 0.0869,
+        1.272: 0.0,
+        1.864: -0.0317,
+        3.0: -0.0242,
+        5.0: -0.0102,
+    }
     for x, value in table.items():
         assert abs(float(g.psi(jnp.array(x), jnp.array(1.0))) - value) < 1.5e-4, x
-        assert float(g.psi(jnp.array(-x), jnp.array(1.0))) == pytest.approx(float(g.psi(jnp.array(x), jnp.array(1.0))), abs=1e-15)
+        assert float(g.psi(jnp.array(-x), jnp.array(1.0))) == pytest.approx(
+            float(g.psi(jnp.array(x), jnp.array(1.0))), abs=1e-15
+        )
     grid = jnp.linspace(-60, 60, 60001)
     values = g.psi(grid, jnp.ones_like(grid))
     assert abs(float(jnp.sum(values)) * 120 / 60000 - 0.85) < 1e-6  # 1 - h

@@ -19,7 +19,9 @@ def check_key(key: Any) -> None:
     raise ArgumentError(f"key must be one random key, jax.random.key(0) for example, got {key!r}.")
 
 
-def finite(name: str, x: Any, minimum: float | None = None, exclusive: bool = False, error: type[EngraxError] = ArgumentError) -> float:
+def finite(
+    name: str, x: Any, minimum: float | None = None, exclusive: bool = False, error: type[EngraxError] = ArgumentError
+) -> float:
     """`x` as a float; an error that calls it `name` unless it is a finite number, not below `minimum` (or above it)."""
     number = isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool) and math.isfinite(x)
     if number and (minimum is None or (x > minimum if exclusive else x >= minimum)):
@@ -34,7 +36,9 @@ def as_array(name: str, x: Any) -> jax.Array:
         value = x if isinstance(x, jax.Array) else jnp.asarray(np.asarray(x))
     except (TypeError, ValueError) as error:
         raise ArgumentError(f"{name} must be an array of numbers, got {type(x).__name__}.") from error
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool):
+    if not (
+        jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer) or value.dtype == bool
+    ):
         raise ArgumentError(f"{name} must be an array of real numbers, got dtype {value.dtype}.")
     return value
 

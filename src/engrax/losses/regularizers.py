@@ -26,7 +26,7 @@ class FiringRate(eqx.Module):
     Args:
         coefficient: c, per (spikes/ms)^2.
         target: f*, Hz.
-        populations: names; None: all spiking populations.
+        populations: names; None: all spiking populations that no output is read from.
         average: "batch" or "sample".
         running: use the running average.
 

@@ -65,6 +65,6 @@ def order_within_step(nodes: Sequence[str], edges: Iterable[Edge]) -> tuple[str,
     try:
         order = tuple(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as error:
-        cycle = " -> ".join(reversed(error.args[1]))
+        cycle = " -> ".join(error.args[1])
         raise NetworkError(f"cycle within a step: {cycle}. Give one of these projections a delay of at least 1.") from None
     return order

@@ -130,7 +130,9 @@ class Network(eqx.Module):
 
     def _dtype(self) -> Any:
         given = [p.weight.dtype for p in self.projections.values() if p.weight is not None]
-        return jnp.result_type(*given) if given else jnp.result_type(float)
+        # Weights of several types meet in the widest, whatever promotion the caller allows elsewhere.
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.result_type(*given) if given else jnp.result_type(float)
 
     @property
     def dtype(self) -> Any:

@@ -211,7 +211,9 @@ class EProp(Rule):
                 raise LossError("a loss of the whole sequence cannot be streamed: use value_and_grad offline.")
             if isinstance(loss, Terminal):
                 losses[spec.label] = loss
-        return Plan(bound, routes.local_paths(bound, self.feedback), losses, self.regularizers, stream=True)
+        plan = Plan(bound, routes.local_paths(bound, self.feedback), losses, self.regularizers, stream=True)
+        plan.check_step_by_step()
+        return plan
 
 
 @eqx.filter_jit

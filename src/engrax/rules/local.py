@@ -25,6 +25,7 @@ def per_step(plan: Plan, trial: Trial) -> tuple[dict[str, Any], dict[str, Array]
 def online(plan: Plan, trial: Trial) -> tuple[Array, Gradient]:
     """Loss and gradient (by source label) of a batch of trials; memory does not grow with their length."""
     net = plan.net
+    plan.check_step_by_step()
     stepped, running, terminal = per_step(plan, trial)
     valid = trial.valid()
     steps = jnp.sum(valid, axis=0).astype(net.dtype)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..errors import MemoryBudgetError
+from ..errors import MemoryBudgetError, RuleError
 from ..losses import FiringRate, Loss, Running, Terminal
 from ..network import Network, NetworkState
 from ..network.adjoint import Path
@@ -119,6 +119,15 @@ class Plan:
         """Length of the outputs axis of a filtered trace: 1 where all of a readout's units filter alike."""
         neuron = self.net.populations[readout]
         return 1 if resolve(neuron).uniform() else neuron.size
+
+    def check_step_by_step(self) -> None:
+        """Raise a RuleError for rates of a readout: what they say of a learner has no trace of its own."""
+        for name in self.counted:
+            if any(p.projection.post == name for p in self.paths):
+                raise RuleError(
+                    f"FiringRate on the readout {name!r} cannot be evaluated online: leave it out of its populations, or use "
+                    "evaluation='offline' or 'chunked'."
+                )
 
     def check_memory(self, batch: int, budget: float, remedy: str) -> None:
         """Raise a MemoryBudgetError if the traces of `batch` trials would not fit the budget (bytes)."""

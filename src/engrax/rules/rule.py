@@ -169,9 +169,12 @@ def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
         RuleError: a name does not exist, or no population spikes.
     """
     if regularizer.populations is None:
-        names = tuple(n for n, p in net.populations.items() if p.spiking)
+        ends = {o.population for o in net.output_specs}
+        names = tuple(n for n, p in net.populations.items() if p.spiking and n not in ends)
         if not names:
-            raise RuleError("FiringRate found no spiking population in this network.")
+            raise RuleError(
+                "FiringRate found no spiking population besides the readouts: name the ones it is for, populations=[...]."
+            )
         return names
     for name in regularizer.populations:
         if name not in net.populations:
