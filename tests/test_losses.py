@@ -2,11 +2,12 @@
 
 import dataclasses
 
-import engrax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import engrax as ex
 from engrax.losses import NAMES, FiringRate, Running, Sequence, Terminal, as_loss, cross_entropy, mean_squared_error
 
 T, B, K = 9, 4, 3

@@ -3,15 +3,16 @@
 import re
 from collections import OrderedDict
 
-import engrax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
+
+import engrax as ex
 from engrax.network.graph import components
 from engrax.testing import finite_differences, simulate
-from jax.flatten_util import ravel_pytree
 
 N, Dense, Masked = ex.neurons, ex.Dense, ex.Masked
 

@@ -3,11 +3,12 @@
 import functools
 import re
 
-import engrax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import engrax as ex
 
 pytestmark = pytest.mark.unchecked
 
@@ -337,7 +338,7 @@ def _built(arguments):
 @pytest.mark.parametrize("name", CALLS)
 def test_the_correct_call_is_accepted(name):
     call, arguments, garbage = CALLS[name]
-    assert call(**_built({n: x for n, x in arguments.items()})) is not None
+    assert call(**_built(arguments)) is not None
     assert garbage
 
 

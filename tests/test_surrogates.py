@@ -1,11 +1,12 @@
 """Surrogates: values from the papers' formulas, and one psi in forward and in reverse mode."""
 
-import engrax as ex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
+
+import engrax as ex
 
 S = ex.surrogates
 X = np.array([-6.0, -1.9, -1.0, -0.3, -0.1, 0.0, 0.05, 0.25, 0.5, 1.0, 1.272, 3.0, 5.0])
@@ -84,7 +85,7 @@ def test_multi_gaussian_has_the_published_values():
 @pytest.mark.x64
 @pytest.mark.parametrize(("kind", "power"), [(S.Triangular, 1), (S.FastSigmoid, 0), (S.Arctan, 0), (S.Exponential, 0)])
 def test_relative_widths_follow_the_threshold(kind, power):
-    """width=None: psi keeps its shape when voltages are rescaled; Triangular also keeps its area (1/v_th, Bellec et al.)."""
+    """width=None: psi keeps its shape when voltages are rescaled; Triangular also its area (Bellec et al. 2020)."""
     thresholds = jnp.array([0.1, 0.4, 2.5])
     x = jnp.array([0.03, -0.7 * 0.4, 1.9])
     assert kind().relative() and not kind(width=1.0).relative()

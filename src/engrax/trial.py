@@ -44,10 +44,11 @@ class Trial(eqx.Module):
         if self.lengths is not None:
             (lengths,) = _arrays("lengths", self.lengths, single=True)
             if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-                raise ArgumentError(f"Trial lengths must be ({batch},) integers, got {lengths.dtype}{list(lengths.shape)}.")
+                got = f"{lengths.dtype}{list(lengths.shape)}"
+                raise ArgumentError(f"Trial lengths must be ({batch},) integers, got {got}.")
             known = not isinstance(lengths, jax.core.Tracer | jax.ShapeDtypeStruct)
             if known and not np.all((np.asarray(lengths) >= 0) & (np.asarray(lengths) <= steps)):
-                raise ArgumentError(f"Trial lengths must lie between 0 and the {steps} steps of the inputs, got {lengths}.")
+                raise ArgumentError(f"Trial lengths must lie between 0 and the inputs' {steps} steps, got {lengths}.")
 
     def _first(self) -> Array:
         return next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs

@@ -249,12 +249,16 @@ class Network(eqx.Module):
         """Raise an ArgumentError unless `state` is one of this network, for `batch` trials."""
         if not isinstance(state, NetworkState):
             raise ArgumentError(f"state must be a network's (init_state, or a record's), got {type(state).__name__}.")
-        depths, sizes = self.depths(), self.inputs | {n: p.size for n, p in self.populations.items()}
-        wanted = {n: (depth, batch, sizes[n]) for n, depth in depths.items()}
-        fits = set(state.neurons) == set(self.populations) and {n: jnp.shape(h) for n, h in state.history.items()} == wanted
-        leaves = [(jnp.shape(x), (batch, sizes[n])) for n, s in state.neurons.items() if fits for x in jax.tree.leaves(s)]
-        if not fits or any(found != expected for found, expected in leaves):
-            raise ArgumentError(f"state must be one of this network, for {batch} trials as the inputs have: see init_state(batch).")
+        sizes = self.inputs | {n: p.size for n, p in self.populations.items()}
+        history = {n: (depth, batch, sizes[n]) for n, depth in self.depths().items()}
+        fits = set(state.neurons) == set(self.populations)
+        fits = fits and {n: jnp.shape(h) for n, h in state.history.items()} == history
+        if not fits or any(
+            jnp.shape(x) != (batch, sizes[n]) for n, s in state.neurons.items() for x in jax.tree.leaves(s)
+        ):
+            raise ArgumentError(
+                f"state must be one of this network, for {batch} trials as the inputs have: see init_state(batch)."
+            )
 
     def check_variable(self, name: str) -> tuple[str, str | None]:
         """Split "population.variable" and check both.

@@ -76,6 +76,8 @@ class ALIF(LIF):
     def with_input_scale(self, input_scale: str) -> "ALIF":
         """The same unit in the other convention: equal spikes for equal weights.
 
+        Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.
+
         threshold(one) = threshold(leak) / (1 - alpha) and beta(one) = beta(leak) (1 - rho) / (1 - alpha).
 
         Raises:

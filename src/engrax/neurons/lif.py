@@ -100,6 +100,8 @@ class LIF(Neuron):
     def with_input_scale(self, input_scale: str) -> "LIF":
         """The same unit in the other input-scaling convention: equal spikes for equal weights.
 
+        Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.
+
         threshold(one) = threshold(leak) / (1 - alpha); the voltage scales with it. Needs a surrogate whose width
         is relative to the threshold.
 
