@@ -3,8 +3,9 @@
     python benchmarks/evidence.py                 # about an hour on two cores; resumes run by run
     python benchmarks/evidence.py --rules random --seeds 1 --steps 100
 
-Network, task and optimiser as in Bellec et al. 2020 (papers' Fig. 3 and the authors' program): 50 LIF and 50 ALIF units,
-Adam 5e-3 in TensorFlow's form, rate regularisation towards 10 Hz. The network with the best validation figure is tested on 1,000 fresh trials with frozen weights. `lif` is the control without adaptation, by random e-prop.
+Network, task and optimiser as in Bellec et al. 2020 (Fig. 3 and the authors' program): 50 LIF and 50 ALIF units, Adam
+5e-3 in TensorFlow's form, rate regularisation towards 10 Hz. The network with the best validation figure is tested on
+1,000 fresh trials with frozen weights. `lif` is the control without adaptation, by random e-prop.
 """
 
 import argparse

@@ -2,10 +2,11 @@
 
 import dataclasses
 
-import engrax as ex
 import jax
 import jax.numpy as jnp
 import pytest
+
+import engrax as ex
 from engrax.testing import ConformanceError, check_neuron, check_rule
 
 
@@ -65,7 +66,9 @@ _RULES = ("BPTT", "e-prop symmetric", "e-prop random")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "LSTM")} | {(r, n) for r in _RULES for n in ("LI", "Rate")}
 _DAILY |= {("e-prop symmetric", "ALIF Yin"), ("e-prop random", "user")}
 TABLE = [
-    pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly) for r in RULES for n in NEURONS
+    pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
+    for r in RULES
+    for n in NEURONS
 ]
 
 
@@ -137,7 +140,9 @@ class Drifting(ex.rules.BPTT):
 
 
 @pytest.mark.parametrize(
-    ("rule", "message"), [(Lazy(), "zero"), (Hasty(), "padded"), (Drifting(), "without error")], ids=["zero", "padding", "drift"]
+    ("rule", "message"),
+    [(Lazy(), "zero"), (Hasty(), "padded"), (Drifting(), "without error")],
+    ids=["zero", "padding", "drift"],
 )
 def test_a_broken_rule_fails(rule, message):
     with pytest.raises(ConformanceError, match=message):
@@ -187,7 +192,7 @@ def test_a_broken_model_fails(model, message):
 
 @pytest.mark.x64
 def test_evaluations_agree_for_every_readout_and_loss():
-    """Online = offline = chunked where traces take their longer forms: unlike readouts, spiking readouts, trial losses."""
+    """Online = offline = chunked where traces take longer forms: unlike or spiking readouts, trial losses."""
     readouts = {
         "unlike decays": lambda: ex.neurons.LI(3, tau=jnp.array([4.0, 8.0, 12.0])),
         "trained decay": lambda: ex.neurons.LI(3, tau=ex.trainable(8.0, positive=True)),

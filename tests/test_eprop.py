@@ -2,12 +2,13 @@
 
 import dataclasses
 
-import engrax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import engrax as ex
 from engrax.testing import check_rule, finite_differences
 from engrax.testing.reference import simulate
 
@@ -40,14 +41,18 @@ def test_lsnn_traces_are_the_papers(key, evaluation, refractory):
     """Bellec et al. 2020, Eqs. 22-25 with Eq. 4, summed by hand over units, synapses and time."""
     beta = np.r_[np.zeros(4), np.full(4, 0.3)]
     tau, tau_a, threshold, gamma = 12.0, 60.0, 0.5, 0.3
-    hidden = ex.neurons.ALIF(UNITS, tau=tau, tau_adaptation=tau_a, threshold=threshold, beta=beta, refractory=float(refractory))
+    hidden = ex.neurons.ALIF(
+        UNITS, tau=tau, tau_adaptation=tau_a, threshold=threshold, beta=beta, refractory=float(refractory)
+    )
     net = network(hidden, key)
     trial = regression(key)
     rule = ex.rules.EProp(feedback="random", evaluation=evaluation, chunk=7, reduction="sum")
     net = rule.bind(net, key)
     _, gradient = rule.value_and_grad(net, trial)
 
-    w_in, w_rec, w_out = (np.asarray(net.projections[n].weight) for n in ("input->hidden", "hidden->hidden", "hidden->out"))
+    w_in, w_rec, w_out = (
+        np.asarray(net.projections[n].weight) for n in ("input->hidden", "hidden->hidden", "hidden->out")
+    )
     b = np.asarray(net.feedback["out->hidden"].weight)
     alpha, rho, kappa = np.exp(-1 / tau), np.exp(-1 / tau_a), np.exp(-1 / 15)
     d_in, d_rec, d_out = np.zeros_like(w_in), np.zeros_like(w_rec), np.zeros_like(w_out)
@@ -55,7 +60,9 @@ def test_lsnn_traces_are_the_papers(key, evaluation, refractory):
     for trial_index in range(BATCH):
         v, a, y = np.zeros(UNITS), np.zeros(UNITS), np.zeros(OUTPUTS)
         z, left = np.zeros(UNITS), np.zeros(UNITS)
-        traces = {n: [np.zeros(k), np.zeros((UNITS, k)), np.zeros((UNITS, k))] for n, k in (("in", INPUTS), ("rec", UNITS))}
+        traces = {
+            n: [np.zeros(k), np.zeros((UNITS, k)), np.zeros((UNITS, k))] for n, k in (("in", INPUTS), ("rec", UNITS))
+        }
         z_filtered = np.zeros(UNITS)
         for t in range(STEPS):
             x, target = np.asarray(trial.inputs[t, trial_index]), np.asarray(trial.targets[t, trial_index])
@@ -219,7 +226,9 @@ def test_reset_starts_single_trials_anew(key):
     for name, trace in state.filtered.items():
         np.testing.assert_allclose(trace[:, 0], fresh.filtered[name][:, 0], atol=1e-14)
         assert not np.allclose(trace[:, 1], fresh.filtered[name][:, 1])
-    np.testing.assert_array_equal(state.network.neurons["hidden"].voltage[0], fresh.network.neurons["hidden"].voltage[0])
+    np.testing.assert_array_equal(
+        state.network.neurons["hidden"].voltage[0], fresh.network.neurons["hidden"].voltage[0]
+    )
 
 
 @pytest.mark.x64
@@ -267,7 +276,7 @@ def test_adaptive_feedback_gets_the_readouts_gradient(key):
 def test_random_feedback_is_fixed_and_drawn_from_its_seed(key):
     net, trial = network(alif(), key), regression(key)
     rule = ex.rules.EProp(feedback="random", seed=3)
-    unbound, gradient = rule.value_and_grad(net, trial)
+    _, gradient = rule.value_and_grad(net, trial)
     assert not gradient.feedback
     bound = rule.bind(net, jax.random.PRNGKey(3))
     _, again = rule.value_and_grad(bound, trial)

@@ -6,13 +6,14 @@ Both set-ups draw everything from NumPy's legacy global generator with seed 1, i
 import json
 from pathlib import Path
 
-import engrax as ex
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
+import engrax as ex
 
 REFERENCE = json.loads((Path(__file__).parent / "references" / "eprop_losses.json").read_text())
 
@@ -37,7 +38,7 @@ def _losses(net, rule, optimizer, trials):
     state = optimizer.init(eqx.filter(net, ex.trainable_leaves(net)))
     losses, rates = [], []
     for trial in trials:
-        loss, gradient = rule.value_and_grad(net, trial)
+        _, gradient = rule.value_and_grad(net, trial)
         run = net.run(trial.inputs, record=("hidden",))
         bare = type(rule)(loss=rule.loss, reduction=rule.reduction, scale=rule.scale)
         losses.append(float(bare.losses(net, trial)["out"].value(run.outputs, trial)))

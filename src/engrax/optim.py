@@ -22,7 +22,7 @@ __all__ = ["NAMES", "adam_tensorflow", "get", "kolen_pollack", "multiply", "sche
 class AdamState(NamedTuple):
     """Steps taken, and the running means of the gradient and of its square."""
 
-    count: Array
+    steps: Array
     mean: PyTree
     square: PyTree
 
@@ -60,11 +60,11 @@ def adam_tensorflow(
         del params
         mean = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mean, updates)
         square = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.square, updates)
-        count = optax.safe_increment(state.count)
+        count = optax.safe_increment(state.steps)
 
         def step(m: Array, v: Array) -> Array:
             t = count.astype(m.dtype)
-            size = jnp.asarray(rate(state.count), m.dtype) * jnp.sqrt(1 - b2**t) / (1 - b1**t)
+            size = jnp.asarray(rate(state.steps), m.dtype) * jnp.sqrt(1 - b2**t) / (1 - b1**t)
             return -size * m / (jnp.sqrt(v) + eps)
 
         return jax.tree.map(step, mean, square), AdamState(count, mean, square)
@@ -156,7 +156,7 @@ def multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
                 raise unknown("trained leaf in multipliers:", name, (p.removesuffix(".raw") for p in paths))
         return optax.EmptyState()
 
-    def factor(path: Any, update: Array) -> Array:
+    def scaled(path: Any, update: Array) -> Array:
         fitting = [name for name in multipliers if _within(name, _path(path))]
         return multipliers[max(fitting, key=len)] * update if fitting else update
 
@@ -164,7 +164,7 @@ def multiply(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
         updates: PyTree, state: optax.EmptyState, params: PyTree | None = None
     ) -> tuple[PyTree, optax.EmptyState]:
         del params
-        return jax.tree.map_with_path(factor, updates), state
+        return jax.tree.map_with_path(scaled, updates), state
 
     return optax.GradientTransformation(init, update)
 

@@ -5,7 +5,7 @@ A model's `step` reads plain arrays (`self.tau`). Trainable ones are stored as a
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -18,6 +18,10 @@ from .errors import ArgumentError
 
 def _inverse_softplus(x: Array) -> Array:
     return x + jnp.log(-jnp.expm1(-x))
+
+
+# What a model's constructor takes: a number, an array, or a `Parameter`; what its `step` reads: an array.
+Value: TypeAlias = Any
 
 
 class Parameter(eqx.Module):

@@ -70,7 +70,7 @@ class Trial(eqx.Module):
             return jnp.ones((self.steps, self.batch), dtype)
         return (jnp.arange(self.steps, dtype=self.lengths.dtype)[:, None] < self.lengths[None, :]).astype(dtype)
 
-    def replace(self, **changes: object) -> "Trial":
+    def replace(self, **changes: Any) -> "Trial":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 

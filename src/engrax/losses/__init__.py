@@ -1,6 +1,17 @@
 """Losses and regularisers."""
 
-from .loss import NAMES, Loss, Running, Sequence, Terminal, as_loss, check_loss, cross_entropy, mean_squared_error, named
+from .loss import (
+    NAMES,
+    Loss,
+    Running,
+    Sequence,
+    Terminal,
+    as_loss,
+    check_loss,
+    cross_entropy,
+    mean_squared_error,
+    named,
+)
 from .regularizers import FiringRate
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Losses, by what they need of time.
 
 A *running* loss is a weighted sum of one number per step: a rule can use it as it goes. A *terminal* loss is a function
-of a weighted sum of the outputs over time (their mean, their last value, a spike count): it is known at the trial's end.
+of a weighted sum of the outputs over time (their mean, last value, or a spike count): known at the trial's end.
 A *sequence* loss needs the whole sequence at once and can only be used offline.
 
 `mask` weights running losses only; means, counts and last steps use `lengths`.
@@ -22,7 +22,9 @@ from ..trial import Trial
 REDUCTIONS = ("mean", "sum")
 
 
-def mean_squared_error(output: Float[Array, "batch outputs"], target: Float[Array, "batch outputs"]) -> Float[Array, " batch"]:
+def mean_squared_error(
+    output: Float[Array, "batch outputs"], target: Float[Array, "batch outputs"]
+) -> Float[Array, " batch"]:
     """mean_k (y_k - y*_k)^2, without a factor 1/2."""
     if target.ndim == output.ndim - 1:
         raise LossError(f"mse needs real targets of shape (time, batch, {output.shape[-1]}), got classes.")
@@ -74,12 +76,16 @@ class Running(Loss):
             weights = weights / jnp.where(total > 0, total, 1)
         return self.scale * weights
 
-    def step(self, output: Float[Array, "batch outputs"], target: Any, weight: Float[Array, "batch ..."]) -> Float[Array, ""]:
+    def step(
+        self, output: Float[Array, "batch outputs"], target: Any, weight: Float[Array, "batch ..."]
+    ) -> Float[Array, ""]:
         """One step's share of the loss."""
         if weight.ndim == 1:
             each = self.function(output, target)
             if each.shape != weight.shape:
-                raise LossError(f"a loss function must return one number a trial, shape {weight.shape}, got {each.shape}.")
+                raise LossError(
+                    f"a loss function must return one number a trial, shape {weight.shape}, got {each.shape}."
+                )
             return jnp.sum(weight.astype(each.dtype) * each)
         if self.function is not mean_squared_error:
             raise LossError("a mask with an outputs axis needs the mse loss.")
@@ -129,7 +135,15 @@ class Sequence(Loss):
         return self.scale * (jnp.mean(each) if self.reduction == "mean" else jnp.sum(each))
 
 
-NAMES = ("mse", "cross_entropy", "cross_entropy_mean", "cross_entropy_last", "cross_entropy_count", "mse_mean", "mse_last")
+NAMES = (
+    "mse",
+    "cross_entropy",
+    "cross_entropy_mean",
+    "cross_entropy_last",
+    "cross_entropy_count",
+    "mse_mean",
+    "mse_last",
+)
 
 
 def check_loss(loss: Any) -> None:
@@ -137,7 +151,9 @@ def check_loss(loss: Any) -> None:
     if isinstance(loss, str) and loss not in NAMES:
         raise unknown("loss", loss, NAMES)
     if not (loss is None or isinstance(loss, str | Loss) or callable(loss)):
-        raise ArgumentError(f"loss must be a name ({', '.join(NAMES)}), a function (output, target) -> (batch,), or None.")
+        raise ArgumentError(
+            f"loss must be a name ({', '.join(NAMES)}), a function (output, target) -> (batch,), or None."
+        )
 
 
 def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0) -> Loss:
@@ -172,7 +188,9 @@ def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0
             raise LossError(f"{loss} needs integer classes as targets.")
         expected = 2 if loss == "cross_entropy" else 1
         if ndim != expected:
-            raise LossError(f"{loss} needs targets of shape {'(batch,)' if expected == 1 else '(time, batch)'}, got {ndim} axes.")
+            raise LossError(
+                f"{loss} needs targets of shape {'(batch,)' if expected == 1 else '(time, batch)'}, got {ndim} axes."
+            )
     chosen = named(loss, reduction, scale)
     assert chosen is not None
     return chosen

@@ -65,7 +65,9 @@ class FiringRate(eqx.Module):
         self.populations = names
         self.average, self.running = average, running
 
-    def rates(self, counts: Float[Array, "batch units"], steps: Float[Array, " batch"], dt: float) -> Float[Array, "#batch units"]:
+    def rates(
+        self, counts: Float[Array, "batch units"], steps: Float[Array, " batch"], dt: float
+    ) -> Float[Array, "#batch units"]:
         """Rates in spikes/ms from spike counts and numbers of valid steps."""
         if self.average == "batch":
             total = jnp.maximum(jnp.sum(steps), 1)
@@ -77,7 +79,9 @@ class FiringRate(eqx.Module):
         off = jnp.square(self.rates(counts, steps, dt) - self.target / 1000)
         return 0.5 * self.coefficient * jnp.sum(jnp.mean(off, axis=0))
 
-    def cotangent(self, counts: Float[Array, "batch units"], steps: Float[Array, " batch"], dt: float) -> Float[Array, "#batch units"]:
+    def cotangent(
+        self, counts: Float[Array, "batch units"], steps: Float[Array, " batch"], dt: float
+    ) -> Float[Array, "#batch units"]:
         """dE/dz of one spike: the same at every valid step of a trial."""
         off = self.coefficient * (self.rates(counts, steps, dt) - self.target / 1000)
         if self.average == "batch":

@@ -23,7 +23,7 @@ from .network import Network
 
 
 class Path(NamedTuple):
-    """An edge that carries errors from `projection.post` back to `projection.pre`, multiplied by `weight` (post, pre)."""
+    """An edge that carries errors from `projection.post` back to `projection.pre`, times `weight` (post, pre)."""
 
     projection: Projection
     weight: Array
@@ -63,7 +63,7 @@ def split_state(state: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def pull_parameters(neuron: Neuron, cotangent: PyTree) -> PyTree:
-    """A cotangent of the values of trainable parameters as one of their raw numbers: the neuron's tree, None elsewhere."""
+    """A cotangent of trainable parameters' values as one of their raw numbers: the neuron's tree, None elsewhere."""
     marks = jax.tree.map(
         lambda p: jax.tree.map(lambda _: True, p) if is_parameter(p) else False, neuron, is_leaf=is_parameter
     )
@@ -217,7 +217,7 @@ def _component(
     axes = 0 if per_trial else None
     spread = {n: _spread(split[n][0], (batch, net.populations[n].size)) if per_trial else split[n][0] for n in group}
     own = jax.tree.map(jnp.zeros_like, spread)
-    depth = {}
+    depth: dict[str, int] = {}
     for path in internal:
         if path.projection.delay:
             depth[path.projection.pre] = max(depth.get(path.projection.pre, 0), path.projection.delay)
@@ -237,7 +237,10 @@ def _component(
             )
             counter = xs["counters"][name]
             _, vjp = jax.vjp(
-                lambda theta, f, i, s=step, c=counter: s(theta, c, f, i), spread[name], xs["floats"][name], xs["currents"][name]
+                lambda theta, f, i, s=step, c=counter: s(theta, c, f, i),
+                spread[name],
+                xs["floats"][name],
+                xs["currents"][name],
             )
             after = g_state[name]
             if name in xs["extra"]:

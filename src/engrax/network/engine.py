@@ -5,6 +5,7 @@ multiplied step by step. A `Tape` keeps what a rule needs afterwards.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -114,7 +115,9 @@ def forward(
                 pre = delayed(sources[projection.pre], state.history[projection.pre], projection.delay or 0)
                 zero = zero_current(net, name, (steps, batch)) if current is None else current
                 added = _contribution(projection, weights[key], pre)
-                current = added if current is None and projection.port is None else add_current(net, projection, zero, added)
+                current = (
+                    added if current is None and projection.port is None else add_current(net, projection, zero, added)
+                )
             if current is not None:
                 external[name] = current
         body = _component_step(net, group, internal, neurons, weights, wanted, tape)
@@ -123,7 +126,7 @@ def forward(
             {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(internal).items()},
         )
         zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
-        (last, _), ys = jax.lax.scan(lambda c, x, z=zeros, b=body: b(c, {**z, **x}), carry, external, length=steps)
+        (last, _), ys = jax.lax.scan(partial(body, zeros), carry, external, length=steps)
         final.update(last)
         sources.update(ys["output"])
         kept.update(ys["kept"])
@@ -165,19 +168,23 @@ def _component_step(
     weights: dict[str, Array],
     wanted: set[str],
     tape: bool,
-) -> Callable[[Any, Any], Any]:
+) -> Callable[[dict[str, Array], Any, dict[str, Array]], Any]:
     order = [n for n in net.order if n in group]
 
-    def body(carry: Any, currents: dict[str, Array]) -> Any:
+    def body(zeros: dict[str, Array], carry: Any, external: dict[str, Array]) -> Any:
         states, buffers = carry
-        after, outputs, seen = {}, {}, {}
+        after: dict[str, Any] = {}
+        outputs: dict[str, Array] = {}
+        seen: dict[str, Array] = {}
         for name in order:
-            current = currents[name]
+            current = external[name] if name in external else zeros[name]
             for projection in internal:
                 if projection.post == name:
                     delay = projection.delay or 0
                     pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
-                    current = add_current(net, projection, current, _contribution(projection, weights[projection.name], pre))
+                    current = add_current(
+                        net, projection, current, _contribution(projection, weights[projection.name], pre)
+                    )
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current
         kept = {}

@@ -66,5 +66,7 @@ def order_within_step(nodes: Sequence[str], edges: Iterable[Edge]) -> tuple[str,
         order = tuple(graphlib.TopologicalSorter(before).static_order())
     except graphlib.CycleError as error:
         cycle = " -> ".join(error.args[1])
-        raise NetworkError(f"cycle within a step: {cycle}. Give one of these projections a delay of at least 1.") from None
+        raise NetworkError(
+            f"cycle within a step: {cycle}. Give one of these projections a delay of at least 1."
+        ) from None
     return order

@@ -21,7 +21,7 @@ from .graph import Edge, components, order_within_step
 
 
 class Output(NamedTuple):
-    """One output of the network: its label, its population, and a state variable of it (None: the population's output)."""
+    """One output of the network: its label, its population, and a state variable of it (None: its output)."""
 
     label: str
     population: str
@@ -118,11 +118,13 @@ class Network(eqx.Module):
 
     def _build(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Projection]":
         sizes = dict(self.input_sizes) | {n: p.size for n, p in self.populations.items()}
-        keys = [None] * len(self.projections) if key is None else list(jax.random.split(key, len(self.projections) or 1))
+        keys = (
+            [None] * len(self.projections) if key is None else list(jax.random.split(key, len(self.projections) or 1))
+        )
         built = OrderedDict()
         for subkey, (name, projection) in zip(keys, self.projections.items(), strict=False):
             post = self.populations[projection.post]
-            shape = (post.size, sizes[projection.pre])
+            shape: tuple[int, ...] = (post.size, sizes[projection.pre])
             if post.ports and projection.port is None:
                 shape = (len(post.ports), *shape)
             built[name] = projection.build(subkey, shape, self._dtype())
@@ -165,7 +167,9 @@ class Network(eqx.Module):
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise ArgumentError(f"batch must be an integer of at least 1, got {batch!r}.")
         neurons = {
-            name: jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), _typed(resolve(p).init_state(), self.dtype))
+            name: jax.tree.map(
+                lambda x: jnp.broadcast_to(x, (batch, *x.shape)), _typed(resolve(p).init_state(), self.dtype)
+            )
             for name, p in self.populations.items()
         }
         sizes = self.inputs | {n: p.size for n, p in self.populations.items()}
@@ -288,13 +292,9 @@ def trainable_leaves(net: Network) -> Network:
         )
     projections = OrderedDict()
     for name, projection in net.projections.items():
-        marks = {
-            field: projection.trainable for field in ("weight", "bias") if getattr(projection, field) is not None
-        }
+        marks = {field: projection.trainable for field in ("weight", "bias") if getattr(projection, field) is not None}
         projections[name] = falses.projections[name].replace(**marks)
-    feedback = OrderedDict(
-        (n, jax.tree.map(lambda _, t=f.trainable: t, f)) for n, f in net.feedback.items()
-    )
+    feedback = OrderedDict((n, jax.tree.map(lambda _, t=f.trainable: t, f)) for n, f in net.feedback.items())
     return falses.replace(populations=populations, projections=projections, feedback=feedback)
 
 
@@ -337,7 +337,9 @@ def _check_populations(populations: Any, dt: float, inputs: dict[str, int]) -> "
     return checked
 
 
-def _check_projections(projections: Any, populations: Mapping[str, Neuron], inputs: dict[str, int]) -> dict[str, Projection]:
+def _check_projections(
+    projections: Any, populations: Mapping[str, Neuron], inputs: dict[str, int]
+) -> dict[str, Projection]:
     if isinstance(projections, Mapping | str) or not isinstance(projections, Iterable):
         raise NetworkError(f"projections must be a list such as [Dense('input', 'hidden')], got {projections!r}.")
     named: dict[str, Projection] = {}

@@ -18,7 +18,10 @@ def summary(net: Network) -> str:
     lines += [f"  input       {name:<24} {size} units" for name, size in net.inputs.items()]
     for name, population in net.populations.items():
         _, moved = _count(population, marks.populations[name])
-        lines.append(f"  population  {name:<24} {population.size} {type(population).__name__} units, {moved} trainable parameters")
+        lines.append(
+            f"  population  {name:<24} {population.size} {type(population).__name__} units, "
+            f"{moved} trainable parameters"
+        )
     for name, projection in net.projections.items():
         _, moved = _count(projection, marks.projections[name])
         assert projection.weight is not None

@@ -9,13 +9,13 @@ Bellec et al. 2020, Eqs. 8-10. The reset takes the baseline threshold off; reset
 Yin et al. 2021 do (with input_scale="leak").
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..parameter import choice, is_parameter, parameter
+from ..parameter import Value, choice, parameter, resolve
 from .lif import LIF, _times
 
 
@@ -42,8 +42,8 @@ class ALIF(LIF):
     """
 
     reset: str = choice("reset", "subtract", ("subtract", "threshold", "zero"))
-    tau_adaptation: Float[Array, "..."] = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)
-    beta: Float[Array, "..."] = parameter("beta", 1.0, minimum=0)
+    tau_adaptation: Value = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)
+    beta: Value = parameter("beta", 1.0, minimum=0)
 
     def init_state(self) -> ALIFState:
         zeros = jnp.zeros(self.size, self.threshold.dtype)
@@ -73,7 +73,7 @@ class ALIF(LIF):
     def uniform(self) -> bool:
         return False
 
-    def with_input_scale(self, input_scale: str) -> "ALIF":
+    def with_input_scale(self, input_scale: str) -> Self:
         """The same unit in the other convention: equal spikes for equal weights.
 
         Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.
@@ -83,6 +83,6 @@ class ALIF(LIF):
         Raises:
             ArgumentError: unknown convention, or a surrogate of absolute width.
         """
-        tau, slow = (x.value if is_parameter(x) else x for x in (self.tau, self.tau_adaptation))
+        tau, slow = resolve((self.tau, self.tau_adaptation))
         ratio = (1 - jnp.exp(-self.dt / slow)) / (1 - jnp.exp(-self.dt / tau))
         return self._rescaled(input_scale, {"beta": _times(self.beta, ratio if input_scale == "one" else 1 / ratio)})

@@ -15,7 +15,7 @@ A model in ten lines::
 and it has every rule. Each unit acts alone: a synapse reaches it only through its own current.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
@@ -25,7 +25,7 @@ from .._checks import finite
 from ..errors import ArgumentError
 from ..parameter import is_parameter, positive_integer
 
-State = PyTree[Array]
+State: TypeAlias = PyTree[Array]
 
 
 class Neuron(eqx.Module):

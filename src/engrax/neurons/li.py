@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..parameter import choice, parameter
+from ..parameter import Value, choice, parameter
 from .base import Neuron
 
 
@@ -31,7 +31,7 @@ class LI(Neuron):
     Source: Bellec et al. 2020, Eq. 11, and the authors' code for the factor.
     """
 
-    tau: Float[Array, "..."] = parameter("tau", 20.0, minimum=0, exclusive=True)
+    tau: Value = parameter("tau", 20.0, minimum=0, exclusive=True)
     input_scale: str = choice("input_scale", "leak", ("one", "leak"))
 
     def init_state(self) -> LIState:

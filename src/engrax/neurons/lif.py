@@ -9,7 +9,7 @@ and a refractory period of n steps blocks the n - 1 steps that follow a spike.
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..errors import ArgumentError
-from ..parameter import Parameter, choice, is_parameter, parameter, trainable
+from ..parameter import Parameter, Value, choice, is_parameter, parameter, resolve, trainable
 from .base import Neuron
 from .surrogates import Surrogate, Triangular, as_surrogate
 
@@ -46,9 +46,9 @@ class LIF(Neuron):
     Source: Bellec et al. 2020, Eqs. 6-7.
     """
 
-    tau: Float[Array, "..."] = parameter("tau", 20.0, minimum=0, exclusive=True)
-    threshold: Float[Array, "..."] = parameter("threshold", 1.0, minimum=0, exclusive=True)
-    refractory: Float[Array, "..."] = parameter("refractory", 0.0, minimum=0)
+    tau: Value = parameter("tau", 20.0, minimum=0, exclusive=True)
+    threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
+    refractory: Value = parameter("refractory", 0.0, minimum=0)
     reset: str = choice("reset", "subtract", ("subtract", "zero"))
     input_scale: str = choice("input_scale", "one", ("one", "leak"))
     surrogate: Surrogate = eqx.field(default=Triangular(), converter=as_surrogate)
@@ -97,7 +97,7 @@ class LIF(Neuron):
     def uniform(self) -> bool:
         return self.reset == "subtract" and self.tau.ndim == 0
 
-    def with_input_scale(self, input_scale: str) -> "LIF":
+    def with_input_scale(self, input_scale: str) -> Self:
         """The same unit in the other input-scaling convention: equal spikes for equal weights.
 
         Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.
@@ -110,7 +110,7 @@ class LIF(Neuron):
         """
         return self._rescaled(input_scale, {})
 
-    def _rescaled(self, input_scale: str, more: dict[str, Any]) -> "LIF":
+    def _rescaled(self, input_scale: str, more: dict[str, Any]) -> Self:
         if input_scale not in ("one", "leak"):
             raise ArgumentError(f"input_scale must be 'one' or 'leak', got {input_scale!r}.")
         if input_scale == self.input_scale:
@@ -120,7 +120,7 @@ class LIF(Neuron):
                 "with_input_scale rescales voltages, so the surrogate's width must be relative to the threshold "
                 "(width=None); give the new neuron its surrogate by hand."
             )
-        tau = self.tau.value if is_parameter(self.tau) else self.tau
+        tau = resolve(self.tau)
         factor = 1 - jnp.exp(-self.dt / tau)
         factor = factor if input_scale == "leak" else 1 / factor
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..parameter import parameter
+from ..parameter import Value, parameter
 from .base import Neuron
 
 
@@ -35,7 +35,7 @@ class LSTM(Neuron):
     Source: Gers et al. 2000, without peepholes.
     """
 
-    forget_bias: Float[Array, "..."] = parameter("forget_bias", 1.0)
+    forget_bias: Value = parameter("forget_bias", 1.0)
 
     ports: ClassVar[tuple[str, ...]] = ("input", "forget", "cell", "output")
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..errors import ArgumentError, unknown
-from ..parameter import parameter
+from ..parameter import Value, parameter
 from .base import Neuron
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -51,7 +51,7 @@ class Rate(Neuron):
     Source: Murray 2019, Eq. 1.
     """
 
-    tau: Float[Array, "..."] = parameter("tau", 10.0, minimum=0, exclusive=True)
+    tau: Value = parameter("tau", 10.0, minimum=0, exclusive=True)
     activation: Callable[[Array], Array] = eqx.field(static=True, default="tanh", converter=_activation)
 
     def init_state(self) -> RateState:

@@ -18,7 +18,7 @@ from ..network.adjoint import Adjoint, Cotangents, Path, backward, split_paramet
 from ..network.engine import forward
 from ..trial import Trial
 from .chunks import cut, padded
-from .rates import Activity, count, counted, no_activity, penalty, rate_cotangents
+from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .rule import Rule, bias_gradients, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
 
 
@@ -54,8 +54,9 @@ class BPTT(Rule):
     truncation: int | None = eqx.field(static=True, default=None, converter=_block("truncation"))
 
     def __check_init__(self) -> None:
-        both = self.truncation is not None and self.checkpoint is not None and self.checkpoint is not True
-        if both and self.truncation % self.checkpoint:
+        if self.truncation is None or self.checkpoint is None or self.checkpoint is True:
+            return
+        if self.truncation % self.checkpoint:
             raise ArgumentError(
                 f"BPTT: truncation ({self.truncation}) must be a multiple of checkpoint ({self.checkpoint})."
             )
@@ -119,7 +120,11 @@ class BPTT(Rule):
             spikes = {n: tape.outputs[n] for n in names}
             entering = _add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))
             adjoint = backward(net, tape, Cotangents(entering, variables, g_states, g_history), paths, local=False)
-            found = (effective_gradients(net, tape, adjoint.delta), bias_gradients(net, adjoint.delta), adjoint.parameters)
+            found = (
+                effective_gradients(net, tape, adjoint.delta),
+                bias_gradients(net, adjoint.delta),
+                adjoint.parameters,
+            )
             keep = jnp.asarray(1.0, net.dtype)
             if self.truncation is not None:
                 keep = jnp.where((index * size) % self.truncation == 0, 0, 1).astype(net.dtype)

@@ -34,7 +34,7 @@ LOSS = "loss"
 class Lanes(NamedTuple):
     """Cotangents of a population, stacked: position of each lane, and what enters along it."""
 
-    index: dict[Any, int]
+    position: dict[Any, int]
     outputs: list[Array]
     variables: list[dict[str, Array]]
     states: list[PyTree]
@@ -118,19 +118,21 @@ def _chunk(
     indices: dict[str, dict[Any, int]] = {}
     for name in ends:
         lanes = _own_lanes(plan, name, tape, outputs, variables)
-        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.index
+        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.position
     for name in dict.fromkeys(s.population for s in plan.sources):
         if name in ends:
             continue
         paths = [p for p in plan.paths if p.projection.pre == name]
         for path in paths:
             post = path.projection.post
-            back = transpose(path.weight, port_delta(net, path.projection, adjoints[post].delta[post][indices[post][LOSS]]))
+            back = transpose(
+                path.weight, port_delta(net, path.projection, adjoints[post].delta[post][indices[post][LOSS]])
+            )
             outputs[name] = outputs[name] + back if name in outputs else back
         lanes = _own_lanes(plan, name, tape, outputs, variables)
         for path in paths:
             _readout_lanes(plan, path, adjoints, indices, lanes)
-        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.index
+        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.position
     return _traces(plan, state, tape, adjoints, indices)
 
 
@@ -149,7 +151,7 @@ def _own_lanes(plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any) 
 
 
 def _append(lanes: Lanes, key: Any, outputs: Array, variables: dict[str, Array], state: PyTree) -> None:
-    lanes.index[key] = len(lanes.outputs)
+    lanes.position[key] = len(lanes.outputs)
     lanes.outputs.append(outputs)
     lanes.variables.append(variables)
     lanes.states.append(state)
@@ -168,7 +170,7 @@ def _readout_lanes(plan: Plan, path: Path, adjoints: Any, indices: Any, lanes: L
 
 
 def _run(plan: Plan, name: str, tape: Tape, lanes: Lanes) -> Adjoint:
-    stack = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)  # noqa: E731
+    stack = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
     return jax.vmap(lambda o, v, s: backward_population(plan.net, name, tape, o, v, s))(
         jnp.stack(lanes.outputs), stack(lanes.variables), stack(lanes.states)
     )
@@ -177,15 +179,17 @@ def _run(plan: Plan, name: str, tape: Tape, lanes: Lanes) -> Adjoint:
 def _traces(
     plan: Plan, state: LocalState, tape: Tape, adjoints: Any, indices: Any
 ) -> tuple[dict[str, Array], dict[str, Array], Gradient]:
-    net = plan.net
-    eligibility, filtered, found = {}, {}, {}
+    eligibility: dict[str, Array] = {}
+    filtered: dict[str, Array] = {}
+    found: Gradient = {}
     for s in plan.sources:
         adjoint, index = adjoints[s.population], indices[s.population]
         before = state.eligibility[s.label]
         inside, total = _inside(plan, s, tape, adjoint)
         # What lies before the chunk reaches every lane through the chunk's first state.
         firsts = jax.tree.leaves(adjoint.states[s.population])
-        border = sum(g[:, :, None, :, None] * before[c][None] for c, g in enumerate(firsts))
+        parts = [g[:, :, None, :, None] * before[c][None] for c, g in enumerate(firsts)]
+        border = sum(parts[1:], parts[0])
         new = inside + border[1:]
         total = total + jnp.sum(border[0], axis=0)
         units = before.shape[3]
@@ -221,4 +225,3 @@ def _through(path: Path, gradient: Array, trace: Array) -> Array:
     if trace.shape[1] == 1:
         return jnp.einsum("bj,bqji->qji", gradient @ path.weight, trace[:, 0])
     return jnp.einsum("bk,kj,bkqji->qji", gradient, path.weight, trace)
-

@@ -26,8 +26,18 @@ from .chunked import chunked
 from .local import assemble, online
 from .online import LocalState, Plan
 from .rates import count, counted, no_activity, penalty, rate_cotangents
+from .rule import (
+    Rule,
+    bias_gradients,
+    by_label,
+    check_network,
+    effective_gradients,
+    enter,
+    gradient_tree,
+    parameter_gradients,
+    total_loss,
+)
 from .stream import close, update
-from .rule import Rule, bias_gradients, by_label, check_network, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
 
 
 def _at_least_one(name: str) -> Any:
@@ -68,7 +78,11 @@ class EProp(Rule):
     def __check_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ArgumentError(f"EProp: seed must be an integer >= 0, got {self.seed!r}.")
-        if isinstance(self.memory_budget, bool) or not isinstance(self.memory_budget, int | float) or not self.memory_budget > 0:
+        if (
+            isinstance(self.memory_budget, bool)
+            or not isinstance(self.memory_budget, int | float)
+            or not self.memory_budget > 0
+        ):
             raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {self.memory_budget!r}.")
 
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
@@ -102,7 +116,9 @@ class EProp(Rule):
             if any(isinstance(loss, Sequence) for loss in losses.values()):
                 raise LossError(f"a loss of the whole sequence needs evaluation='offline', not {self.evaluation!r}.")
             plan = Plan(bound, paths, losses, self.regularizers)
-            plan.check_memory(trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget.")
+            plan.check_memory(
+                trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget."
+            )
             evaluate = online if self.evaluation == "online" else lambda p, t: chunked(p, t, self.chunk)
             loss, found = evaluate(plan, trial)
             weights, biases, parameters = assemble(plan, found)
@@ -203,7 +219,7 @@ class EProp(Rule):
 
     def _stream_plan(self, net: Network) -> Plan:
         bound = self.bound(net)
-        losses = {}
+        losses: dict[str, Loss] = {}
         for spec in bound.output_specs:
             name = self._chosen(spec.label)
             loss = name if isinstance(name, Loss) else named(name, self.reduction, self.scale)
@@ -218,7 +234,7 @@ class EProp(Rule):
 
 @eqx.filter_jit
 def _update(rule: EProp, net: Network, state: Any, x: Any, targets: Any, mask: Any, reset: Any, signal: Any) -> Any:
-    losses = {label: rule._prompt_loss(label, target) for label, target in targets.items()}
+    losses: dict[str, Loss] = {label: rule._prompt_loss(label, target) for label, target in targets.items()}
     plan = rule._stream_plan(net)
     state, loss, gradient = update(plan, state, x, losses, targets, mask, reset, signal)
     return state, loss, _own_tree(rule, net, plan, gradient)

@@ -90,7 +90,8 @@ def local_paths(net: Network, kind: str) -> list[Path]:
     for name in learners(net):
         if name not in reached:
             raise RuleError(
-                f"population {name!r} has no path to a readout, so symmetric feedback never reaches it: add a projection "
+                f"population {name!r} has no path to a readout, so symmetric feedback never reaches it: add "
+                f"a projection "
                 f"{name}->{ends[0]}, use feedback='random', or make its projections trainable=False."
             )
     return paths
@@ -106,7 +107,9 @@ def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
     key = _forward(net, learner, readout)
     projection = Dense(learner, readout, delay=0) if key is None else net.projections[key]
     if net.populations[readout].ports and projection.port is None:
-        raise RuleError(f"readout {readout!r} has several currents: feedback weights need a projection onto one port of it.")
+        raise RuleError(
+            f"readout {readout!r} has several currents: feedback weights need a projection onto one port of it."
+        )
     return Path(projection, weight.T)
 
 
@@ -118,4 +121,3 @@ def feedback_gradients(net: Network, weights: dict[str, Array]) -> dict[str, Arr
         if name in net.feedback and net.feedback[name].trainable and key in weights:
             found[name] = weights[key].T
     return found
-

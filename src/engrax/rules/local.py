@@ -50,7 +50,9 @@ def online(plan: Plan, trial: Trial) -> tuple[Array, Gradient]:
 def assemble(plan: Plan, found: Gradient) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
     """Gradients by source as ones by effective weight, bias and raw parameters of populations."""
     net = plan.net
-    weights, biases, leaves = {}, {}, {}
+    weights: dict[str, Array] = {}
+    biases: dict[str, Array] = {}
+    leaves: dict[str, dict[int, Array]] = {}
     for s in plan.sources:
         gradient = traces.as_gradient(net, s, found[s.label])
         if s.kind == "parameter":

@@ -20,7 +20,7 @@ from ..parameter import resolve
 from . import traces
 from .feedback import readouts
 from .rates import Activity, count, counted, no_activity, rate_cotangents
-from .rule import enter, regularized
+from .rule import regularized
 
 Gradient = dict[str, Array]
 
@@ -76,7 +76,7 @@ class Plan:
         return isinstance(self.losses.get(label), Terminal)
 
     def weights(self, source: traces.Source, label: str) -> list[Array | None]:
-        """How a trace of `source` reaches an output: None where it is the source's own population, else path weights."""
+        """How a trace of `source` reaches an output: None where that is its own population, else path weights."""
         population = self.specs[label].population
         if source.population == population:
             return [None]
@@ -100,11 +100,15 @@ class Plan:
             tail = (len(s.ports), size, self.pre_size(s))
             for path in self.through(s):
                 post = path.projection.post
-                filtered[f"{post}|{s.label}"] = jnp.zeros((traces.depth(net, post), batch, self.outputs(post), *tail), net.dtype)
+                filtered[f"{post}|{s.label}"] = jnp.zeros(
+                    (traces.depth(net, post), batch, self.outputs(post), *tail), net.dtype
+                )
             for label, spec in self.specs.items():
                 if self.terminal(label) and self.weights(s, label):
                     own = spec.population == s.population
-                    terminal[f"{label}|{s.label}"] = jnp.zeros((batch, 1 if own else self.outputs(spec.population), *tail), net.dtype)
+                    terminal[f"{label}|{s.label}"] = jnp.zeros(
+                        (batch, 1 if own else self.outputs(spec.population), *tail), net.dtype
+                    )
             if s.population in self.late_populations:
                 rates[s.label] = jnp.zeros((batch if self.per_sample else 1, *tail), net.dtype)
         totals = {
@@ -125,7 +129,8 @@ class Plan:
         for name in self.counted:
             if any(p.projection.post == name for p in self.paths):
                 raise RuleError(
-                    f"FiringRate on the readout {name!r} cannot be evaluated online: leave it out of its populations, or use "
+                    f"FiringRate on the readout {name!r} cannot be evaluated online: leave it out of its "
+                    "populations, or use "
                     "evaluation='offline' or 'chunked'."
                 )
 
@@ -205,7 +210,9 @@ def advance(
             for label, spec in plan.specs.items():
                 if spec.population == post:
                     row = traces.output_row(net, post, spec.variable)
-                    filtered[name], seen[label] = traces.filter_trace(blocks[post], state.filtered[name], column, trace, row)
+                    filtered[name], seen[label] = traces.filter_trace(
+                        blocks[post], state.filtered[name], column, trace, row
+                    )
             if name in filtered and filtered[name] is state.filtered[name]:
                 filtered[name], _ = traces.filter_trace(blocks[post], state.filtered[name], column, trace, 0)
         for label, spec in plan.specs.items():
@@ -224,7 +231,9 @@ def advance(
             total = total + jnp.einsum("bj,bqji->qji", prompt[s.population][0], trace)
         if s.label in rates:
             counted_trace = valid.astype(net.dtype)[:, None, None, None] * trace
-            rates[s.label] = rates[s.label] + (counted_trace if plan.per_sample else jnp.sum(counted_trace, 0, keepdims=True))
+            rates[s.label] = rates[s.label] + (
+                counted_trace if plan.per_sample else jnp.sum(counted_trace, 0, keepdims=True)
+            )
         found[s.label] = total
     totals = {
         label: keep[label] * m + terminal_weights[label].astype(net.dtype)[:, None] * outputs[label]
@@ -247,11 +256,15 @@ def finish(plan: Plan, state: LocalState, targets: dict[str, Any], divide: dict[
     for label, total in state.totals.items():
         loss = plan.losses[label]
         assert isinstance(loss, Terminal)
-        part, gradient = jax.value_and_grad(lambda m, n=label, f=loss: f.final(m / divide[n][:, None], targets[n]))(total)
+        part, gradient = jax.value_and_grad(lambda m, n=label, f=loss: f.final(m / divide[n][:, None], targets[n]))(
+            total
+        )
         value = value + part
         for s in plan.sources:
             if f"{label}|{s.label}" in state.terminal:
-                found[s.label] = found[s.label] + plan.contribute(s, label, state.terminal[f"{label}|{s.label}"], gradient)
+                found[s.label] = found[s.label] + plan.contribute(
+                    s, label, state.terminal[f"{label}|{s.label}"], gradient
+                )
     for r in plan.regularizers:
         for name in regularized(r, net):
             value = value + r.value(state.activity.counts[name], state.activity.steps, net.dt)

@@ -43,7 +43,9 @@ class Rule(eqx.Module):
     loss: Any = eqx.field(static=True, default=None, kw_only=True)
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
     scale: float = eqx.field(static=True, default=1.0, kw_only=True)
-    regularizers: tuple[FiringRate, ...] = eqx.field(static=True, default=(), converter=lambda x: _tuple(x), kw_only=True)
+    regularizers: tuple[FiringRate, ...] = eqx.field(
+        static=True, default=(), converter=lambda x: _tuple(x), kw_only=True
+    )
 
     def __check_init__(self) -> None:
         for loss in self.loss.values() if isinstance(self.loss, dict) else [self.loss]:
@@ -54,7 +56,9 @@ class Rule(eqx.Module):
         """The network with whatever the rule adds to it (feedback weights). Default: nothing."""
         return net
 
-    def value_and_grad(self, net: Network, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[Float[Array, ""], Network]:
+    def value_and_grad(
+        self, net: Network, trial: Trial, key: PRNGKeyArray | None = None
+    ) -> tuple[Float[Array, ""], Network]:
         """Loss and gradient on a batch of trials.
 
         Args:
@@ -91,7 +95,9 @@ class Rule(eqx.Module):
         for label in chosen:
             if label not in targets:
                 raise unknown("output", label, targets)
-        return {label: as_loss(chosen.get(label), target, self.reduction, self.scale) for label, target in targets.items()}
+        return {
+            label: as_loss(chosen.get(label), target, self.reduction, self.scale) for label, target in targets.items()
+        }
 
 
 @eqx.filter_jit
@@ -173,7 +179,8 @@ def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
         names = tuple(n for n, p in net.populations.items() if p.spiking and n not in ends)
         if not names:
             raise RuleError(
-                "FiringRate found no spiking population besides the readouts: name the ones it is for, populations=[...]."
+                "FiringRate found no spiking population besides the readouts: name the ones it is for, "
+                "populations=[...]."
             )
         return names
     for name in regularizer.populations:
@@ -185,7 +192,9 @@ def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
 def effective_gradients(net: Network, tape: Tape, delta: dict[str, Array]) -> dict[str, Array]:
     """Gradient by each trainable projection's effective weight: one product over time x batch."""
     return {
-        name: outer(port_delta(net, p, delta[p.post]), tape.presynaptic(p)) for name, p in net.projections.items() if p.trainable
+        name: outer(port_delta(net, p, delta[p.post]), tape.presynaptic(p))
+        for name, p in net.projections.items()
+        if p.trainable
     }
 
 
@@ -217,7 +226,9 @@ def has_parameters(neuron: Any) -> bool:
 
 def raw_marks(neuron: Any) -> Any:
     """True at the stored number of each trainable parameter of a model, False elsewhere."""
-    return jax.tree.map(lambda p: jax.tree.map(lambda _: True, p) if is_parameter(p) else False, neuron, is_leaf=is_parameter)
+    return jax.tree.map(
+        lambda p: jax.tree.map(lambda _: True, p) if is_parameter(p) else False, neuron, is_leaf=is_parameter
+    )
 
 
 def parameter_gradients(net: Network, adjoint: Adjoint) -> dict[str, Any]:
@@ -234,7 +245,7 @@ def pull_weight(projection: Projection, gradient: Array) -> Any:
     marks = jax.tree.map(lambda _: False, projection).replace(weight=True)
     own, rest = eqx.partition(projection, marks)
     _, vjp = jax.vjp(lambda o: eqx.combine(o, rest).effective(), own)
-    return vjp(gradient.astype(projection.weight.dtype))[0].weight
+    return vjp(gradient)[0].weight
 
 
 def gradient_tree(
@@ -258,4 +269,3 @@ def gradient_tree(
     for name, gradient in (feedback or {}).items():
         backwards[name] = eqx.tree_at(lambda f: f.weight, backwards[name], gradient)
     return tree.replace(projections=projections, populations=populations, feedback=backwards)
-

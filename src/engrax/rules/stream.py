@@ -63,8 +63,12 @@ def update(
     for label, loss in losses.items():
         total = jnp.where(jnp.sum(weight) > 0, jnp.sum(weight), 1)
         weights[label] = loss.scale * (weight / total if loss.reduction == "mean" else weight)
-    loss = _given(plan, by_label(net, signal, "signal")) if signal is not None else step_loss(net, losses, targets, weights)
-    terminal = {n: weight for n in state.totals}
+    loss = (
+        _given(plan, by_label(net, signal, "signal"))
+        if signal is not None
+        else step_loss(net, losses, targets, weights)
+    )
+    terminal = dict.fromkeys(state.totals, weight)
     keep = {n: _kept(plan.losses[n]) for n in terminal}
     state, value, _, found = advance(plan, state, inputs, jnp.ones(batch, net.dtype), loss, terminal, None, keep)
     return state, value, found

@@ -194,7 +194,9 @@ def filter_trace(block: Array, filtered: Array, column: int, trace: Array, row: 
     d, outputs = filtered.shape[0], filtered.shape[2]
     block = block[..., :outputs, None, None, None]
     enters = block[:, column] * trace[None, :, None]
-    return jnp.sum(block[:d, :d] * filtered[None], axis=1) + enters[:d], jnp.sum(block[row, :d] * filtered, axis=0) + enters[row]
+    return jnp.sum(block[:d, :d] * filtered[None], axis=1) + enters[:d], jnp.sum(
+        block[row, :d] * filtered, axis=0
+    ) + enters[row]
 
 
 def check_direct(net: Network, paths: list[Path]) -> None:
@@ -211,7 +213,8 @@ def check_direct(net: Network, paths: list[Path]) -> None:
             )
         if projection.delay:
             raise RuleError(
-                f"projection {name!r} onto a readout has a delay of {projection.delay}: online and chunked evaluation need 0 "
+                f"projection {name!r} onto a readout has a delay of {projection.delay}: online and chunked evaluation "
+                "need 0 "
                 "there (give delay=0, and a delay to what comes back from the readout), or use evaluation='offline'."
             )
 
@@ -221,5 +224,7 @@ def path_port(net: Network, path: Path) -> int:
     projection = path.projection
     ports = net.populations[projection.post].ports
     if ports and projection.port is None:
-        raise RuleError(f"projection {projection.name!r} reaches several currents of a readout: use evaluation='offline'.")
+        raise RuleError(
+            f"projection {projection.name!r} reaches several currents of a readout: use evaluation='offline'."
+        )
     return ports.index(projection.port) if projection.port else 0

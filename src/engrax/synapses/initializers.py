@@ -38,7 +38,9 @@ def as_initializer(x: Any) -> str | Initializer:
             raise unknown("initialiser", x, INITIALIZERS)
         return x
     if not callable(x):
-        raise ArgumentError(f"init must be one of {', '.join(INITIALIZERS)} or a function (key, shape, dtype), got {x!r}.")
+        raise ArgumentError(
+            f"init must be one of {', '.join(INITIALIZERS)} or a function (key, shape, dtype), got {x!r}."
+        )
     return x
 
 

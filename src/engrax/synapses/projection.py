@@ -74,12 +74,14 @@ class Projection(eqx.Module):
         else:
             self.bias = None
         if delay is not None and (isinstance(delay, bool) or not isinstance(delay, int | np.integer) or delay < 0):
-            raise ArgumentError(f"projection {self.name!r}: delay must be a number of steps >= 0 or None, got {delay!r}.")
+            raise ArgumentError(
+                f"projection {self.name!r}: delay must be a number of steps >= 0 or None, got {delay!r}."
+            )
         self.delay = None if delay is None else int(delay)
         self.init = as_initializer(init)
-        for argument, value in (("autapses", autapses), ("trainable", trainable)):
-            if not isinstance(value, bool):
-                raise ArgumentError(f"projection {self.name!r}: {argument} must be True or False, got {value!r}.")
+        for argument, flag in (("autapses", autapses), ("trainable", trainable)):
+            if not isinstance(flag, bool):
+                raise ArgumentError(f"projection {self.name!r}: {argument} must be True or False, got {flag!r}.")
         self.autapses, self.trainable = autapses, trainable
 
     @property
@@ -109,12 +111,16 @@ class Projection(eqx.Module):
             weight = draw(self.init, key, shape, dtype)
         assert weight is not None
         if weight.shape != shape:
-            raise NetworkError(f"projection {self.name!r}: weight must have shape {shape} (post, pre), got {weight.shape}.")
+            raise NetworkError(
+                f"projection {self.name!r}: weight must have shape {shape} (post, pre), got {weight.shape}."
+            )
         bias = self.bias if self.bias_given else (jnp.zeros(shape[:-1], dtype) if self.has_bias else None)
         if bias is not None and bias.shape != shape[:-1]:
             raise NetworkError(f"projection {self.name!r}: bias must have shape {shape[:-1]}, got {bias.shape}.")
         if not self.autapses and shape[-1] != shape[-2]:
-            raise NetworkError(f"projection {self.name!r}: autapses=False needs as many units before as after, got {shape}.")
+            raise NetworkError(
+                f"projection {self.name!r}: autapses=False needs as many units before as after, got {shape}."
+            )
         bias = None if bias is None else bias.astype(dtype)
         return self.replace(weight=weight.astype(dtype), bias=bias).constrain()
 
@@ -133,6 +139,9 @@ class Projection(eqx.Module):
 class Dense(Projection):
     """All-to-all projection. Arguments as for `Projection`."""
 
+    # Named here too, or type checkers take the fields for the arguments.
+    __init__ = Projection.__init__
+
 
 class Masked(Projection):
     """Projection through fixed connections only: weights elsewhere are zero and stay zero under every rule.
@@ -150,7 +159,9 @@ class Masked(Projection):
         super().__init__(pre, post, **options)
         if (mask is None) == (density is None):
             raise ArgumentError(f"projection {self.name!r}: give either mask= or density=.")
-        if density is not None and (isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1):
+        if density is not None and (
+            isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1
+        ):
             raise ArgumentError(f"projection {self.name!r}: density must lie in (0, 1], got {density!r}.")
         self.mask = None if mask is None else _array(f"projection {self.name!r}: mask", mask)
         self.density = None if density is None else float(density)
@@ -171,8 +182,10 @@ class Masked(Projection):
             mask = jax.random.bernoulli(jax.random.fold_in(key, 1), self.density, shape[-2:]).astype(dtype)
         assert mask is not None
         if mask.shape != shape[-2:]:
-            raise NetworkError(f"projection {self.name!r}: mask must have shape {shape[-2:]} (post, pre), got {mask.shape}.")
-        return super(Masked, self.replace(mask=mask.astype(dtype))).build(key, shape, dtype)
+            raise NetworkError(
+                f"projection {self.name!r}: mask must have shape {shape[-2:]} (post, pre), got {mask.shape}."
+            )
+        return Projection.build(self.replace(mask=mask.astype(dtype)), key, shape, dtype)
 
     def constrain(self, key: PRNGKeyArray | None = None) -> "Projection":
         return self.replace(weight=self.effective())

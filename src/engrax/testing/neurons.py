@@ -10,7 +10,7 @@ from jaxtyping import Array
 from ..network.adjoint import split_state
 from ..neurons import Neuron
 from ..parameter import resolve
-from .errors import require
+from .errors import require, same_structure
 
 SIZE = 5
 
@@ -57,11 +57,18 @@ def _check_shapes(name: str, model: Neuron, state: Any) -> None:
     shape = (len(model.ports), model.size) if model.ports else (model.size,)
     after, output = model.step(state, jnp.zeros(shape, jnp.float64))
     require(jnp.shape(output) == (model.size,), f"{name}.step: output must be (size,), got {jnp.shape(output)}.")
-    same = jax.tree.structure(after) == jax.tree.structure(state)
-    require(same, f"{name}.step: the state's structure changed from {jax.tree.structure(state)} to {jax.tree.structure(after)}.")
+    same = same_structure(after, state)
+    require(
+        same,
+        f"{name}.step: the state's structure changed from {jax.tree.structure(state)} to {jax.tree.structure(after)}.",
+    )
     for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
-        require(now.shape == before.shape, f"{name}.step: a state leaf changed shape from {before.shape} to {now.shape}.")
-        require(now.dtype == before.dtype, f"{name}.step: a state leaf changed type from {before.dtype} to {now.dtype}.")
+        require(
+            now.shape == before.shape, f"{name}.step: a state leaf changed shape from {before.shape} to {now.shape}."
+        )
+        require(
+            now.dtype == before.dtype, f"{name}.step: a state leaf changed type from {before.dtype} to {now.dtype}."
+        )
 
 
 def _check_step(name: str, model: Neuron, state: Any, current: Array) -> None:
@@ -70,7 +77,7 @@ def _check_step(name: str, model: Neuron, state: Any, current: Array) -> None:
     def rows(floats: Any, current: Array, local: bool = False) -> Array:
         step = model.local_step if local else model.step
         after, output = step(jax.tree.map(lambda f, c: c if f is None else f, floats, counters, is_leaf=_none), current)
-        leaves = [x for x in jax.tree.leaves(split_state(after)[0])]
+        leaves = jax.tree.leaves(split_state(after)[0])
         return jnp.stack([*leaves, output])
 
     once, again = rows(floats, current), rows(floats, current)

@@ -18,7 +18,7 @@ from ..neurons.li import LI
 from ..rules import Rule
 from ..synapses import Dense
 from ..trial import Trial
-from .errors import require
+from .errors import require, same_structure
 from .neurons import instance
 from .reference import reference_gradient
 
@@ -76,13 +76,17 @@ def example(neuron: Neuron, key: Array | None = None) -> tuple[Network, Trial]:
     targets = jax.random.normal(keys[2], (STEPS, BATCH, OUTPUTS))
     trial = Trial(inputs, targets, lengths=jnp.array([STEPS, STEPS - 5, STEPS - 9]))
     for scale in (1.0, 3.0, 10.0, 30.0, 100.0):
-        driven = eqx.tree_at(lambda n: n.projections["input->hidden"].weight, net, replace_fn=lambda w, s=scale: s * w)
+        weight = net.projections["input->hidden"].weight
+        assert weight is not None
+        driven = eqx.tree_at(lambda n: n.projections["input->hidden"].weight, net, scale * weight)
         output = driven.run(inputs, record=("hidden",))["hidden"]
         active = 0.03 < float(jnp.mean(output)) < 0.9 if neuron.spiking else float(jnp.std(output)) > 1e-3
         if active:
             return driven, trial
     name = type(neuron).__name__
-    require(False, f"{name} stays {'silent' if neuron.spiking else 'constant'} under every drive: nothing can be compared.")
+    require(
+        False, f"{name} stays {'silent' if neuron.spiking else 'constant'} under every drive: nothing can be compared."
+    )
     raise AssertionError
 
 
@@ -118,7 +122,7 @@ def _check_tree(title: str, net: Network, gradient: Network) -> None:
     from ..network import trainable_leaves
 
     wanted = eqx.filter(net, trainable_leaves(net))
-    same = jax.tree.structure(wanted) == jax.tree.structure(gradient)
+    same = same_structure(wanted, gradient)
     require(same, f"{title}: the gradient must have the network's own tree, None where nothing trains.")
     for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(gradient), strict=True):
         require(a.shape == b.shape, f"{title}: a gradient has shape {b.shape}, its parameter {a.shape}.")
@@ -136,21 +140,24 @@ def _without_feedback(gradient: Network) -> Network:
 
 
 def _same(what: str, a: Any, b: Any, tolerance: float) -> None:
-    require(jax.tree.structure(a) == jax.tree.structure(b), f"{what}: the trees differ.")
+    require(same_structure(a, b), f"{what}: the trees differ.")
     paths = jax.tree_util.tree_leaves_with_path(a)
     for (path, x), y in zip(paths, jax.tree.leaves(b), strict=True):
         scale = float(jnp.max(jnp.abs(y)))
         error = float(jnp.max(jnp.abs(x - y)))
         if error > tolerance * max(scale, 1e-30) and error > tolerance * 1e-6:
             where = jax.tree_util.keystr(path)
-            require(False, f"{what}: {where} differs by {error:.1e} at a scale of {scale:.1e} (tolerance {tolerance:.0e}).")
+            require(
+                False, f"{what}: {where} differs by {error:.1e} at a scale of {scale:.1e} (tolerance {tolerance:.0e})."
+            )
 
 
 def _check_evaluations(title: str, rule: Rule, net: Network, trial: Trial, key: Array, wanted: Any) -> None:
     if "evaluation" not in rule.__dataclass_fields__:
         return
     for evaluation, chunk in (("offline", 7), ("online", 7), ("chunked", 7)):
-        other = dataclasses.replace(rule, evaluation=evaluation, chunk=chunk)
+        changes: dict[str, Any] = {"evaluation": evaluation, "chunk": chunk}
+        other = dataclasses.replace(rule, **changes)
         _same(f"{title}: {evaluation} evaluation", other.value_and_grad(net, trial, key), wanted, 1e-10)
 
 
@@ -181,4 +188,3 @@ def _check_zero_error(title: str, rule: Rule, net: Network, trial: Trial, key: A
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         size = float(jnp.max(jnp.abs(leaf)))
         require(size < 1e-9, f"{title}: without error {jax.tree_util.keystr(path)} still moves by {size:.1e}.")
-

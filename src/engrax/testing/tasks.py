@@ -22,7 +22,9 @@ def check_task(task: Task, batch: int = 4) -> None:
     name = type(task).__name__
     for field in ("input_size", "output_size"):
         value = getattr(task, field)
-        require(isinstance(value, int) and value >= 1, f"{name}.{field} must be an integer of at least 1, got {value!r}.")
+        require(
+            isinstance(value, int) and value >= 1, f"{name}.{field} must be an integer of at least 1, got {value!r}."
+        )
     require(task.dt > 0, f"{name}.dt must be positive, got {task.dt!r}.")
     require(task.metric in ("accuracy", "loss"), f"{name}.metric must be 'accuracy' or 'loss', got {task.metric!r}.")
     keys = jax.random.split(jax.random.PRNGKey(0), 2)
@@ -34,7 +36,10 @@ def check_task(task: Task, batch: int = 4) -> None:
         for first, second in zip(task.batches(split, batch), task.batches(split, batch), strict=True):
             _check_trial(f"{name}.batches({split!r})", task, first, first.batch)
             _same(f"{name}.batches({split!r}) at two calls", first, second)
-            require(1 <= first.batch <= batch, f"{name}.batches({split!r}) gave {first.batch} trials for a batch of {batch}.")
+            require(
+                1 <= first.batch <= batch,
+                f"{name}.batches({split!r}) gave {first.batch} trials for a batch of {batch}.",
+            )
             seen += first.batch
             if seen >= 3 * batch:
                 break

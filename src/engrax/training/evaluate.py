@@ -53,8 +53,8 @@ def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> 
     """All figures as (seeds,) arrays; `many`: the networks' arrays carry a leading axis of seeds."""
     sums: dict[str, np.ndarray] = {}
     for trial in task.batches(split, batch):
-        for name, value in _sums(nets, trial, task, many).items():
-            sums[name] = sums.get(name, 0.0) + np.atleast_1d(np.asarray(value, np.float64))
+        for name, array in _sums(nets, trial, task, many).items():
+            sums[name] = sums.get(name, np.zeros(1)) + np.atleast_1d(np.asarray(array, np.float64))
     weight = sums.pop("weight")
     seconds = sums.pop("seconds")
     figures = {}
@@ -65,8 +65,8 @@ def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> 
         sizes = {name: nets.populations[name.removeprefix("spikes.")].size for name in counts}
         figures[RATE] = sum(counts.values()) / (seconds * sum(sizes.values()))
         if len(counts) > 1:
-            for name, count in counts.items():
-                figures[f"{RATE}.{name.removeprefix('spikes.')}"] = count / (seconds * sizes[name])
+            for name, total in counts.items():
+                figures[f"{RATE}.{name.removeprefix('spikes.')}"] = total / (seconds * sizes[name])
     return figures
 
 
