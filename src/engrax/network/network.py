@@ -5,7 +5,7 @@ It is a pytree. `run` steps it over whole sequences; rules differentiate it; `tr
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -14,18 +14,19 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from .._checks import as_array, check_key, finite
 from ..errors import ArgumentError, NetworkError, unknown
-from ..neurons import Neuron, variables
+from ..neurons import Neuron
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
-from .graph import Edge, components, order_within_step
-
-
-class Output(NamedTuple):
-    """One output of the network: its label, its population, and a state variable of it (None: its output)."""
-
-    label: str
-    population: str
-    variable: str | None
+from .graph import Edge, order_within_step
+from .validate import (
+    Output,
+    check_input_sizes,
+    check_outputs,
+    check_populations,
+    check_projections,
+    edges_of,
+    split_variable,
+)
 
 
 class Feedback(eqx.Module):
@@ -102,16 +103,16 @@ class Network(eqx.Module):
         if key is not None:
             check_key(key)
         self.dt = finite("dt", dt, 0, exclusive=True, error=NetworkError)
-        self.input_sizes = _check_inputs(inputs)
-        self.populations = _check_populations(populations, self.dt, dict(self.input_sizes))
-        named = _check_projections(projections, self.populations, dict(self.input_sizes))
-        self.edges = _edges(named, tuple(self.populations))
+        self.input_sizes = check_input_sizes(inputs)
+        self.populations = check_populations(populations, self.dt, dict(self.input_sizes))
+        named = check_projections(projections, self.populations, dict(self.input_sizes))
+        self.edges = edges_of(named, tuple(self.populations))
         self.order = order_within_step(tuple(self.populations), self.edges)
         delays = {edge.key: edge.delay for edge in self.edges}
         self.projections = OrderedDict(
             (name, projection.replace(name=name, delay=delays[name])) for name, projection in named.items()
         )
-        self.single_output, self.output_specs = _check_outputs(outputs, self.populations)
+        self.single_output, self.output_specs = check_outputs(outputs, self.populations)
         self.feedback = OrderedDict()
         self.projections = self._build(key)
         self.populations = OrderedDict((n, _typed(p, self.dtype)) for n, p in self.populations.items())
@@ -209,7 +210,7 @@ class Network(eqx.Module):
             check_key(key)
         arrays = self.check_inputs(inputs)
         for name in names:
-            _split_variable(name, self.populations, ArgumentError, "record: ")
+            split_variable(name, self.populations, ArgumentError, "record: ")
         batch = next(iter(arrays.values())).shape[1]
         if state is None:
             state = self.init_state(batch)
@@ -270,7 +271,7 @@ class Network(eqx.Module):
         Raises:
             ArgumentError: either does not exist; the message gives the nearest spelling.
         """
-        return _split_variable(name, self.populations, ArgumentError)
+        return split_variable(name, self.populations, ArgumentError)
 
     def summary(self) -> str:
         """A table of populations, projections and outputs, with sizes and numbers of trainable parameters."""
@@ -301,104 +302,3 @@ def trainable_leaves(net: Network) -> Network:
 def _typed(tree: PyTree, dtype: Any) -> PyTree:
     # Plain Python numbers of a user's model stay what they are: constants.
     return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)
-
-
-def _check_inputs(inputs: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    if not isinstance(inputs, Mapping) or not inputs:
-        raise NetworkError(f"inputs must be a dict of input names and sizes, got {inputs!r}.")
-    for name, size in inputs.items():
-        if not isinstance(name, str) or "." in name or "->" in name or not name:
-            raise NetworkError(f"an input's name must be a word without '.' or '->', got {name!r}.")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise NetworkError(f"input {name!r}: size must be an integer of at least 1, got {size!r}.")
-    return tuple(inputs.items())
-
-
-def _check_populations(populations: Any, dt: float, inputs: dict[str, int]) -> "OrderedDict[str, Neuron]":
-    if not isinstance(populations, Mapping) or not populations:
-        raise NetworkError(f"populations must be a dict of names and neuron models, got {populations!r}.")
-    checked: OrderedDict[str, Neuron] = OrderedDict()
-    for name, neuron in populations.items():
-        if not isinstance(name, str) or "." in name or "->" in name or not name:
-            raise NetworkError(f"a population's name must be a word without '.' or '->', got {name!r}.")
-        if name in inputs:
-            raise NetworkError(f"{name!r} is both an input and a population.")
-        if not isinstance(neuron, Neuron):
-            raise NetworkError(f"population {name!r} must be a neuron model (ex.Neuron), got {neuron!r}.")
-        for field in neuron.__dataclass_fields__:
-            value = resolve(getattr(neuron, field))
-            concrete = field.startswith("tau") and not isinstance(value, jax.core.Tracer)
-            if concrete and bool(jnp.any(jnp.asarray(value) < dt * (1 - 1e-6))):
-                raise NetworkError(
-                    f"population {name!r}: {field} = {value} ms is shorter than the time step dt = {dt:g} ms. "
-                    "Times are in milliseconds; choose a smaller dt or a longer time constant."
-                )
-        checked[name] = neuron.with_dt(dt)
-    return checked
-
-
-def _check_projections(
-    projections: Any, populations: Mapping[str, Neuron], inputs: dict[str, int]
-) -> dict[str, Projection]:
-    if isinstance(projections, Mapping | str) or not isinstance(projections, Iterable):
-        raise NetworkError(f"projections must be a list such as [Dense('input', 'hidden')], got {projections!r}.")
-    named: dict[str, Projection] = {}
-    for projection in projections:
-        if not isinstance(projection, Projection):
-            raise NetworkError(f"projections must hold Dense, Masked, ..., got {projection!r}.")
-        name = projection.name
-        if name in named:
-            raise NetworkError(f"two projections are called {name!r}: give one of them name=.")
-        if projection.pre not in populations and projection.pre not in inputs:
-            raise _named(name, unknown("population or input", projection.pre, (*inputs, *populations), NetworkError))
-        if projection.post in inputs:
-            raise NetworkError(f"projection {name!r} ends at {projection.post!r}, which is an input.")
-        if projection.post not in populations:
-            raise _named(name, unknown("population", projection.post, populations, NetworkError))
-        ports = populations[projection.post].ports
-        if projection.port is not None and projection.port not in ports:
-            raise _named(name, unknown(f"port of {projection.post!r}", projection.port, ports, NetworkError))
-        named[name] = projection
-    return named
-
-
-def _edges(named: Mapping[str, Projection], populations: tuple[str, ...]) -> tuple[Edge, ...]:
-    groups = components(populations, [(p.pre, p.post) for p in named.values()])
-    group = {n: i for i, names in enumerate(groups) for n in names}
-    return tuple(
-        Edge(name, p.pre, p.post, int(group.get(p.pre, -1) == group[p.post]) if p.delay is None else p.delay)
-        for name, p in named.items()
-    )
-
-
-def _check_outputs(outputs: Any, populations: Mapping[str, Neuron]) -> tuple[bool, tuple[Output, ...]]:
-    single = isinstance(outputs, str)
-    if not single and not (isinstance(outputs, Mapping) and outputs):
-        raise NetworkError(f"outputs must be a population's name or a dict of labels to names, got {outputs!r}.")
-    pairs = {outputs: outputs} if single else outputs
-    if any(str(name).endswith(".current") for name in pairs.values()):
-        raise NetworkError("an output must be a population's output or state variable, not its current.")
-    for label in pairs:
-        if not isinstance(label, str):
-            raise NetworkError(f"labels of outputs must be words, got {label!r}.")
-    return single, tuple(
-        Output(label, *_split_variable(name, populations, NetworkError, "outputs: ")) for label, name in pairs.items()
-    )
-
-
-def _split_variable(
-    name: str, populations: Mapping[str, Neuron], error: Any, where: str = ""
-) -> tuple[str, str | None]:
-    population, _, variable = str(name).partition(".")
-    if population not in populations:
-        raise unknown(f"{where}population", population, populations, error)
-    if not variable:
-        return population, None
-    known = variables(resolve(populations[population]).init_state())
-    if variable not in (*known, "current"):
-        raise unknown(f"{where}variable of {population!r}", variable, (*known, "current"), error)
-    return population, variable
-
-
-def _named(projection: str, error: Exception) -> NetworkError:
-    return NetworkError(f"projection {projection!r}: {error}")

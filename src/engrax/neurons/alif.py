@@ -9,7 +9,7 @@ Bellec et al. 2020, Eqs. 8-10. The reset takes the baseline threshold off; reset
 Yin et al. 2021 do (with input_scale="leak").
 """
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ class ALIF(LIF):
     def uniform(self) -> bool:
         return False
 
-    def with_input_scale(self, input_scale: str) -> Self:
+    def with_input_scale(self, input_scale: str) -> "ALIF":
         """The same unit in the other convention: equal spikes for equal weights.
 
         Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.

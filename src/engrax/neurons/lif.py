@@ -9,7 +9,7 @@ and a refractory period of n steps blocks the n - 1 steps that follow a spike.
 """
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -97,7 +97,7 @@ class LIF(Neuron):
     def uniform(self) -> bool:
         return self.reset == "subtract" and self.tau.ndim == 0
 
-    def with_input_scale(self, input_scale: str) -> Self:
+    def with_input_scale(self, input_scale: str) -> "LIF":
         """The same unit in the other input-scaling convention: equal spikes for equal weights.
 
         Decays are those of the unit's own `dt`: give `dt=` to the model where the network's is not 1 ms.
@@ -110,7 +110,7 @@ class LIF(Neuron):
         """
         return self._rescaled(input_scale, {})
 
-    def _rescaled(self, input_scale: str, more: dict[str, Any]) -> Self:
+    def _rescaled(self, input_scale: str, more: dict[str, Any]) -> Any:
         if input_scale not in ("one", "leak"):
             raise ArgumentError(f"input_scale must be 'one' or 'leak', got {input_scale!r}.")
         if input_scale == self.input_scale:
