@@ -1,0 +1,5 @@
+"""`python -m engrax`: the command line without an installed script."""
+
+from .cli import main
+
+main()
