@@ -8,7 +8,7 @@ A *sequence* loss needs the whole sequence at once and can only be used offline.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -39,7 +39,10 @@ def cross_entropy(output: Float[Array, "batch outputs"], target: Any) -> Float[A
 
 class Loss(eqx.Module):
     """Base of losses. `reduction` "mean" divides a running loss by the sum of its mask and a terminal one by the number
-    of trials; "sum" does not. `scale` multiplies the result."""
+    of trials; "sum" does not. `scale` multiplies the result. `kind` says what it needs of time: "running", "terminal" or
+    "sequence"."""
+
+    kind: ClassVar[str] = "sequence"
 
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
     scale: float = eqx.field(static=True, default=1.0, kw_only=True, converter=lambda x: finite("scale", x))
@@ -59,6 +62,8 @@ class Running(Loss):
     Args:
         function: (batch, outputs), target -> (batch,).
     """
+
+    kind: ClassVar[str] = "running"
 
     function: Callable[[Array, Array], Array] = eqx.field(static=True)
 
@@ -102,6 +107,8 @@ class Terminal(Loss):
         function: (batch, outputs), target -> (batch,).
         over: "mean", "last" or "count".
     """
+
+    kind: ClassVar[str] = "terminal"
 
     function: Callable[[Array, Array], Array] = eqx.field(static=True)
     over: str = eqx.field(static=True, default="mean")

@@ -1,0 +1,78 @@
+"""BPTT: checkpoints change nothing, truncation cuts exactly at block borders."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import pytest
+
+import engrax as ex
+
+STEPS, BATCH = 23, 3
+
+
+def setup(key, delay=2):
+    hidden = ex.neurons.ALIF(5, threshold=0.5, beta=0.3, tau=ex.trainable(10.0, positive=True))
+    net = ex.Network(
+        {"hidden": hidden, "out": ex.neurons.LI(2)},
+        [
+            ex.Dense("input", "hidden", bias=True),
+            ex.Dense("hidden", "hidden", delay=delay),
+            ex.Dense("hidden", "out", delay=3),
+        ],
+        inputs={"input": 4},
+        outputs="out",
+        key=key,
+    )
+    inputs = 2 * jax.random.normal(key, (STEPS, BATCH, 4))
+    return net, ex.Trial(inputs, jax.random.normal(key, (STEPS, BATCH, 2)))
+
+
+def _close(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert jnp.max(jnp.abs(x)) > 0
+        assert jnp.max(jnp.abs(x - y)) <= 1e-10 * jnp.max(jnp.abs(x))
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("checkpoint", [1, 5, True, STEPS])
+def test_checkpoints_change_nothing(key, checkpoint):
+    net, trial = setup(key)
+    rates = ex.losses.FiringRate(50.0, 20.0, running=checkpoint == 5)
+    whole = ex.rules.BPTT(regularizers=rates).value_and_grad(net, trial)
+    parts = ex.rules.BPTT(checkpoint=checkpoint, regularizers=rates).value_and_grad(net, trial)
+    assert abs(float(whole[0] - parts[0])) < 1e-12
+    _close(whole[1], parts[1])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(("truncation", "checkpoint"), [(5, None), (6, 3), (7, None)])
+def test_truncation_cuts_at_block_borders(key, truncation, checkpoint):
+    """The same as running block after block with nothing but numbers handed over."""
+    net, trial = setup(key)
+    moved, fixed = eqx.partition(net, ex.trainable_leaves(net))
+
+    def value(moved):
+        whole = eqx.combine(moved, fixed)
+        state, total = whole.init_state(BATCH), 0.0
+        for start in range(0, STEPS, truncation):
+            block = slice(start, start + truncation)
+            run = whole.run(trial.inputs[block], jax.lax.stop_gradient(state))
+            state, total = run.state, total + jnp.sum(jnp.square(run.outputs - trial.targets[block]))
+        return total / trial.targets.size
+
+    loss, wanted = jax.value_and_grad(value)(moved)
+    rule = ex.rules.BPTT(truncation=truncation, checkpoint=checkpoint)
+    found, gradient = rule.value_and_grad(net, trial)
+    assert abs(float(found - loss)) < 1e-12
+    _close(wanted, gradient)
+    full = ex.rules.BPTT().value_and_grad(net, trial)[1].projections["hidden->hidden"].weight
+    assert not jnp.allclose(full, gradient.projections["hidden->hidden"].weight)
+
+
+def test_update_of_a_whole_trial_rule_does_not_exist(key):
+    assert not hasattr(ex.rules.BPTT(), "update")
+
+
+def test_truncation_must_hold_whole_checkpoints():
+    with pytest.raises(ex.errors.ArgumentError, match="multiple"):
+        ex.rules.BPTT(truncation=10, checkpoint=3)
