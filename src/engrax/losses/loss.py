@@ -39,8 +39,8 @@ def cross_entropy(output: Float[Array, "batch outputs"], target: Any) -> Float[A
 
 class Loss(eqx.Module):
     """Base of losses. `reduction` "mean" divides a running loss by the sum of its mask and a terminal one by the number
-    of trials; "sum" does not. `scale` multiplies the result. `kind` says what it needs of time: "running", "terminal" or
-    "sequence"."""
+    of trials; "sum" does not. `scale` multiplies the result. `kind` says what it needs of time: "running", "terminal"
+    or "sequence"."""
 
     kind: ClassVar[str] = "sequence"
 

@@ -4,9 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
+from .._checks import check_key
 from ..errors import ArgumentError
 from ..network import Network
 from ..parameter import positive_integer
@@ -46,13 +44,6 @@ def check_arguments(
     if key is not None:
         check_key(key)
     check_fit(net, task)
-
-
-def check_key(key: Any) -> None:
-    """Raise an ArgumentError unless `key` is one random key."""
-    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()
-    if not typed:
-        raise ArgumentError(f"key must be one random key, jax.random.key(0) for example, got {key!r}.")
 
 
 def check_fit(net: Network, task: Task) -> None:
