@@ -20,6 +20,7 @@ class Progress:
     def __init__(self, steps: int, metric: str, show: bool) -> None:
         self.steps, self.metric, self.show = steps, metric, show
         self.started = time.perf_counter()
+        self.compiled: tuple[int, float] | None = None  # steps made and time when the first block was back
         self.bar: Any = None
         self.measured = ""
 
@@ -39,6 +40,7 @@ class Progress:
 
     def advance(self, done: int, losses: np.ndarray) -> None:
         """`done` steps are made; `losses` are those of the last block."""
+        self.compiled = self.compiled or (done, time.perf_counter())
         if self.bar is not None:
             self.bar.update(self.task, completed=done, figures=f"loss {np.mean(losses):.4g}{self.measured}")
 
@@ -48,12 +50,13 @@ class Progress:
         text = f"{value:.1%}" if self.metric == "accuracy" else f"{value:.4g}"
         self.measured = f"  validation {self.metric} {text}"
         if self.bar is None:
-            done, passed = entry["step"], time.perf_counter() - self.started
-            left = passed / done * (self.steps - done)
-            self.say(
-                f"step {done}/{self.steps}  loss {entry['loss']:.4g}{self.measured}  "
-                f"{passed:.0f} s, about {left:.0f} s left"
-            )
+            done, now = entry["step"], time.perf_counter()
+            line = f"step {done}/{self.steps}  loss {entry['loss']:.4g}{self.measured}  {now - self.started:.0f} s"
+            # The first block includes compilation and says nothing about the rest.
+            if self.compiled is not None and done > self.compiled[0]:
+                left = (now - self.compiled[1]) / (done - self.compiled[0]) * (self.steps - done)
+                line += f", about {left:.0f} s left"
+            self.say(line)
 
     def say(self, text: str) -> None:
         """A line of words."""

@@ -21,7 +21,7 @@ class Run:
         networks: every seed's best network, arrays stacked along a leading axis; None without seeds.
         task: the task it was trained on.
         history: one dict a validation: step, seconds, loss (mean since the last one), validation figures.
-        losses: the loss of every step, (steps,) or (seeds, steps).
+        losses: the training loss of every step, regularisers included, (steps,) or (seeds, steps).
         test: test figures, (seeds,) arrays by name: the metric, the task's further ones, "firing_rate_hz".
         validation: the metric on validation trials at each seed's best, (seeds,).
         steps: optimiser steps made.
