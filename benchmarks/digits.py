@@ -65,7 +65,7 @@ def draw(report: dict, path: Path) -> None:
         axes.fill_between(steps, curves.min(1), curves.max(1), color=COLOURS[rule], alpha=0.2, linewidth=0)
     baseline = 100 * report["rules"]["eprop"]["baseline"]["accuracy"]
     axes.axhline(
-        baseline, color="#666666", linestyle=":", label=f"logistic regression, whole image: {baseline:.1f} %"
+        baseline, color="#666666", linestyle=":", label=f"logistic regression, whole image: {baseline:.1f} % on test"
     )
     axes.set(xlabel="training steps (64 digits each)", ylabel="validation accuracy (%)", ylim=(60, 100))
     axes.set_title("Spiking network reading handwritten digits row by row; 5 seeds, mean and range", fontsize=10)

@@ -134,7 +134,7 @@ def test_schedule(settings, expected):
 
 @pytest.mark.parametrize("name", optim.NAMES)
 def test_every_named_optimiser_descends(name):
-    tx = optim.get(name, 0.05, schedule={"name": "cosine"} if name not in ("rprop", "fromage") else None, steps=100)
+    tx = optim.get(name, 0.05, schedule=None if name in ("rprop", "sm3") else {"name": "cosine"}, steps=100)
     w = jnp.asarray([[1.0, -2.0], [0.5, 3.0]])
     value = lambda w: jnp.sum(jnp.square(w))
     start = float(value(w))
@@ -186,6 +186,7 @@ NAN = float("nan")
         (lambda: optim.get("adam", 0.1, schedule={"name": "step"}), "every"),
         (lambda: optim.get("adam", 0.1, schedule={"name": "cosine"}), "steps"),
         (lambda: optim.get("adam", 0.1, schedule={"name": "step", "evry": 3}), "every"),
+        (lambda: optim.get("sm3", 0.1, schedule={"name": "constant"}), "schedule"),
         (lambda: optim.get("adam", 0.1, bb1=0.9), "b1"),
         (lambda: optim.get("adam", 0.1, b1="abc"), "b1"),
     ],

@@ -105,7 +105,7 @@ def kolen_pollack(decay: float) -> optax.GradientTransformation:
             raise ArgumentError("kolen_pollack needs the weights: optimizer.update(grads, state, params).")
         pairs = _mirrors(params)
 
-        def where(tree: PyTree) -> list[Array]:
+        def where(tree: PyTree) -> list[Any]:
             weights = [(tree.feedback[back].weight, tree.projections[forth].weight) for back, forth in pairs]
             return [weight for pair in weights for weight in pair]
 
@@ -224,6 +224,8 @@ _OPTAX = (
 )
 # fmt: on
 
+_NUMBER_ONLY = ("rprop", "sm3")
+
 NAMES: tuple[str, ...] = ("adam_tensorflow", *(name for name in _OPTAX if hasattr(optax, name)))
 
 
@@ -262,6 +264,8 @@ def get(
             raise unknown(f"option of the optimiser {name!r}:", option, known)
         if not isinstance(value, bool) and not _is_number(value):
             raise ArgumentError(f"optimiser {name!r}: {option} must be a number, true or false, got {value!r}.")
+    if schedule is not None and name in _NUMBER_ONLY:
+        raise ArgumentError(f"the optimiser {name!r} takes no schedule, its learning rate is a number.")
     if clip_norm is not None and (not _is_number(clip_norm) or not clip_norm > 0):
         raise ArgumentError(f"clip_norm must be a number > 0, got {clip_norm!r}.")
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
