@@ -4,8 +4,10 @@
     python benchmarks/evidence.py --rules random --seeds 1 --steps 100
 
 Network, task and optimiser as in Bellec et al. 2020 (Fig. 3 and the authors' program): 50 LIF and 50 ALIF units, Adam
-5e-3 in TensorFlow's form, rate regularisation towards 10 Hz. The network with the best validation figure is tested on
-1,000 fresh trials with frozen weights. `lif` is the control without adaptation, by random e-prop.
+in TensorFlow's form, rate regularisation towards 10 Hz. Ours is the cosine decay of the learning rate from their
+constant 5e-3: with a constant one the error still jumps between 5 and 15 % at 500 iterations. The network with the best
+validation figure is tested on 1,000 fresh trials with frozen weights. `lif` is the control without adaptation, by random
+e-prop.
 """
 
 import argparse
@@ -51,11 +53,11 @@ def network(adaptive: bool) -> ex.Network:
     )
 
 
-def rule_and_optimizer(name: str) -> tuple[ex.rules.Rule, optax.GradientTransformation]:
+def rule_and_optimizer(name: str, steps: int) -> tuple[ex.rules.Rule, optax.GradientTransformation]:
     """The rule of a name, and Adam (followed by the feedback's decay for the adaptive one)."""
     # The authors' coefficient 1 has no factor 1/2: 2 here.
     rates = ex.losses.FiringRate(2.0, 10.0)
-    adam = ex.optim.adam_tensorflow(5e-3)
+    adam = ex.optim.adam_tensorflow(optax.cosine_decay_schedule(5e-3, steps))
     if name == "bptt":
         return ex.rules.BPTT(regularizers=rates), adam
     feedback = "random" if name == "lif" else name
@@ -65,7 +67,7 @@ def rule_and_optimizer(name: str) -> tuple[ex.rules.Rule, optax.GradientTransfor
 
 def run(name: str, seed: int, steps: int, batch: int) -> dict:
     """Train one network and test it."""
-    rule, optimizer = rule_and_optimizer(name)
+    rule, optimizer = rule_and_optimizer(name, steps)
     task = ex.tasks.get("evidence", validation_trials=320, trials=1000, seed=1)
     draw, train = jax.random.split(jax.random.key(seed))
     net = network(name != "lif").initialize(draw)

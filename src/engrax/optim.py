@@ -45,7 +45,7 @@ def adam_tensorflow(
 
     Source: Kingma & Ba 2015, the form below Algorithm 1 (end of Section 2).
     """
-    rate = _rate(learning_rate)
+    rate = learning_rate if callable(learning_rate) else schedule(learning_rate)
     for name, value in (("b1", b1), ("b2", b2)):
         if not _is_number(value) or not 0 <= value < 1:
             raise ArgumentError(f"adam_tensorflow: {name} must lie in [0, 1), got {value!r}.")
@@ -292,10 +292,6 @@ def _count(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ArgumentError(f"schedule: {name} must be an integer of at least 1, got {value!r}.")
     return value
-
-
-def _rate(learning_rate: Any) -> optax.Schedule:
-    return learning_rate if callable(learning_rate) else schedule(learning_rate)
 
 
 def _is_number(x: Any) -> bool:

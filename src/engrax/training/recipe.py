@@ -195,7 +195,7 @@ def _index(items: list[Any], word: str, where: str) -> int:
         return labels.index(word)
     if word.isdigit() and int(word) < len(items):
         return int(word)
-    raise unknown(f"entry {where}:", word, [label or str(i) for i, label in enumerate(labels)], RecipeError)
+    raise no_such(where, "entry", word, [label or str(i) for i, label in enumerate(labels)])
 
 
 def value_of(text: str) -> Any:
@@ -205,6 +205,11 @@ def value_of(text: str) -> Any:
     except tomllib.TOMLDecodeError:
         return text.strip()
     return parsed["value"] if len(parsed) == 1 else text.strip()
+
+
+def no_such(path: str, what: str, name: object, known: Iterable[str]) -> RecipeError:
+    """The error for a name that does not exist, with its path in the recipe and the nearest that does."""
+    return RecipeError(f"{path}: unknown {what} {name!r}.{nearest(name, known)}")
 
 
 def _explain(error: Any) -> str:
