@@ -6,7 +6,7 @@
 Network, task and optimiser as in Bellec et al. 2020 (Fig. 3 and the authors' program): 50 LIF and 50 ALIF units, Adam
 in TensorFlow's form, rate regularisation towards 10 Hz. Ours is the cosine decay of the learning rate from their
 constant 5e-3: with a constant one the error still jumps between 5 and 15 % at 500 iterations. The network with the best
-validation figure is tested on 1,000 fresh trials with frozen weights. `lif` is the control without adaptation, by random
+validation figure is tested on 1,000 fresh trials with frozen weights. `lif`: the control without adaptation, by random
 e-prop.
 """
 
