@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: engrax train digits --rule bptt --set training.steps=500 --seeds 3 --out runs/digits")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe (engrax list recipes), or path of a .toml file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a recipe (engrax list recipes), or path of a .toml file.")
+    ],
     rule: Annotated[str | None, typer.Option(help="Another rule (engrax list rules); only the rule changes.")] = None,
     changes: Annotated[
         list[str] | None,

@@ -198,6 +198,13 @@ def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0
             raise LossError(
                 f"{loss} needs targets of shape {'(batch,)' if expected == 1 else '(time, batch)'}, got {ndim} axes."
             )
+    if isinstance(loss, str) and loss.startswith("mse"):
+        expected = 3 if loss == "mse" else 2
+        if integer or ndim != expected:
+            shape = "(time, batch, outputs)" if expected == 3 else "(batch, outputs)"
+            raise LossError(
+                f"{loss} needs real targets of shape {shape}, got {'classes' if integer else f'{ndim} axes'}."
+            )
     chosen = named(loss, reduction, scale)
     assert chosen is not None
     return chosen
