@@ -53,11 +53,11 @@ def network(adaptive: bool) -> ex.Network:
     )
 
 
-def rule_and_optimizer(name: str, steps: int) -> tuple[ex.rules.Rule, optax.GradientTransformation]:
+def rule_and_optimizer(name: str, steps: int, schedule: str) -> tuple[ex.rules.Rule, optax.GradientTransformation]:
     """The rule of a name, and Adam (followed by the feedback's decay for the adaptive one)."""
     # The authors' coefficient 1 has no factor 1/2: 2 here.
     rates = ex.losses.FiringRate(2.0, 10.0)
-    adam = ex.optim.adam_tensorflow(optax.cosine_decay_schedule(5e-3, steps))
+    adam = ex.optim.adam_tensorflow(optax.cosine_decay_schedule(5e-3, steps) if schedule == "cosine" else 5e-3)
     if name == "bptt":
         return ex.rules.BPTT(regularizers=rates), adam
     feedback = "random" if name == "lif" else name
@@ -65,9 +65,9 @@ def rule_and_optimizer(name: str, steps: int) -> tuple[ex.rules.Rule, optax.Grad
     return rule, optax.chain(adam, ex.optim.kolen_pollack(1e-3)) if name == "adaptive" else adam
 
 
-def run(name: str, seed: int, steps: int, batch: int) -> dict:
+def run(name: str, seed: int, steps: int, batch: int, schedule: str) -> dict:
     """Train one network and test it."""
-    rule, optimizer = rule_and_optimizer(name, steps)
+    rule, optimizer = rule_and_optimizer(name, steps, schedule)
     task = ex.tasks.get("evidence", validation_trials=320, trials=1000, seed=1)
     draw, train = jax.random.split(jax.random.key(seed))
     net = network(name != "lif").initialize(draw)
@@ -100,9 +100,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--schedule", choices=("cosine", "constant"), default="cosine")
     parser.add_argument("--out", type=Path, default=Path("results/evidence.json"))
     options = parser.parse_args()
-    settings = {"steps": options.steps, "batch": options.batch}
+    settings = {"steps": options.steps, "batch": options.batch, "schedule": options.schedule}
     report = json.loads(options.out.read_text()) if options.out.exists() else {}
     if report.get("settings") != settings:
         report = {"settings": settings, "runs": {}}
@@ -111,7 +112,7 @@ def main() -> None:
             done = report["runs"].setdefault(name, {})
             if str(seed) in done:
                 continue
-            done[str(seed)] = run(name, seed, options.steps, options.batch)
+            done[str(seed)] = run(name, seed, options.steps, options.batch, options.schedule)
             report |= {
                 "what": "evidence accumulation: error on 1,000 fresh trials of each run's best validated network",
                 "command": "python benchmarks/evidence.py",

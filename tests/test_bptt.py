@@ -69,10 +69,6 @@ def test_truncation_cuts_at_block_borders(key, truncation, checkpoint):
     assert not jnp.allclose(full, gradient.projections["hidden->hidden"].weight)
 
 
-def test_update_of_a_whole_trial_rule_does_not_exist(key):
-    assert not hasattr(ex.rules.BPTT(), "update")
-
-
 def test_truncation_must_hold_whole_checkpoints():
     with pytest.raises(ex.errors.ArgumentError, match="multiple"):
         ex.rules.BPTT(truncation=10, checkpoint=3)

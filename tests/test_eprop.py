@@ -307,6 +307,37 @@ def test_traces_over_the_memory_budget_are_refused_with_the_figure(key):
         ex.rules.EProp(evaluation="online", memory_budget=100.0).value_and_grad(net, trial)
 
 
+@pytest.mark.x64
+def test_parallel_projections_onto_a_readout(key):
+    """Two onto the same current add up in every evaluation; two onto different currents are refused but offline."""
+    trial = regression(key)
+
+    def net(readout, *targets):
+        onto = [ex.Dense("hidden", target, name=f"{i}") for i, target in enumerate(targets)]
+        gates = [ex.Dense("input", "out")] if readout.ports else []
+        return ex.Network(
+            {"hidden": alif(), "out": readout},
+            [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden", autapses=False), *onto, *gates],
+            inputs={"input": INPUTS},
+            outputs="out",
+            key=key,
+        )
+
+    twice = net(ex.neurons.LI(OUTPUTS), "out", "out")
+    forked = net(ex.neurons.LSTM(OUTPUTS), "out.input", "out.cell")
+    _, wanted = ex.rules.EProp().value_and_grad(twice, trial)
+    assert jnp.any(wanted.projections["input->hidden"].weight != 0)
+    for evaluation in ("online", "chunked"):
+        rule = ex.rules.EProp(evaluation=evaluation, chunk=7)
+        _, found = rule.value_and_grad(twice, trial)
+        for a, b in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+        with pytest.raises(ex.errors.RuleError, match="several currents"):
+            rule.value_and_grad(forked, trial)
+    _, gradient = ex.rules.EProp().value_and_grad(forked, trial)
+    assert jnp.any(gradient.projections["input->hidden"].weight != 0)
+
+
 def test_lif_traces_are_rank_one(key):
     rule = ex.rules.EProp()
     lif = rule.init(network(ex.neurons.LIF(UNITS), key), BATCH).eligibility["weight hidden->hidden"]

@@ -83,12 +83,6 @@ def _spread(parameters: PyTree, shape: tuple[int, int]) -> PyTree:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, shape), parameters)
 
 
-def reduce_parameters(neuron: Neuron, cotangent: PyTree) -> PyTree:
-    """Cotangents of parameters with one value a trial and unit, summed to the parameters' own shapes."""
-    own = split_parameters(neuron)[0]
-    return jax.tree.map(lambda x, g: jnp.sum(g, axis=0) if x.ndim else jnp.sum(g), own, cotangent)
-
-
 def _variable_cotangent(like: PyTree, neuron: Neuron, given: dict[str, Array]) -> PyTree:
     """Cotangents of named state variables as a tree shaped as the float part of the state."""
     zero = jax.tree.map(jnp.zeros_like, like)

@@ -19,7 +19,7 @@ from ..network.engine import forward
 from ..trial import Trial
 from .chunks import cut, padded
 from .rates import count, counted, no_activity, penalty, rate_cotangents
-from .rule import Rule, bias_gradients, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
+from .rule import Rule, add, bias_gradients, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
 
 
 def _block(name: str) -> Any:
@@ -83,7 +83,7 @@ class BPTT(Rule):
         spikes = {n: tape.outputs[n] for n in names}
         start = no_activity(net, trial.batch)
         total = count(start, spikes, valid, names)
-        entering = _add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, start))
+        entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, start))
         adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), all_paths(net), local=False)
         gradient = gradient_tree(
             net,
@@ -118,7 +118,7 @@ class BPTT(Rule):
             _, _, _, tape = forward(net, x, state, tape=True)
             entering, variables = enter(net, gradients)
             spikes = {n: tape.outputs[n] for n in names}
-            entering = _add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))
+            entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))
             adjoint = backward(net, tape, Cotangents(entering, variables, g_states, g_history), paths, local=False)
             found = (
                 effective_gradients(net, tape, adjoint.delta),
@@ -159,7 +159,3 @@ def zero_sums(net: Network) -> tuple[dict[str, Array], dict[str, Array], dict[st
     biases = {n: jnp.zeros_like(p.bias) for n, p in moved.items() if p.bias is not None}
     own = {n: jax.tree.map(jnp.zeros_like, split_parameters(p)[0]) for n, p in net.populations.items()}
     return weights, biases, own
-
-
-def _add(entering: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
-    return {**entering, **{n: entering[n] + g if n in entering else g for n, g in more.items()}}

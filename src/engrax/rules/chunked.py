@@ -26,7 +26,7 @@ from .feedback import readouts
 from .local import per_step
 from .online import Gradient, LocalState, Plan, step_loss, traces_shape
 from .rates import Activity, count, no_activity, penalty, rate_cotangents
-from .rule import by_label, enter
+from .rule import add, by_label, enter
 
 LOSS = "loss"
 
@@ -112,8 +112,7 @@ def _chunk(
 ) -> tuple[dict[str, Array], dict[str, Array], Gradient]:
     net, ends = plan.net, readouts(plan.net)
     outputs, variables = enter(net, entering)
-    for name, g in rates.items():
-        outputs[name] = outputs[name] + g if name in outputs else g
+    outputs = add(outputs, rates)
     adjoints: dict[str, Adjoint] = {}
     indices: dict[str, dict[Any, int]] = {}
     for name in ends:
@@ -128,7 +127,7 @@ def _chunk(
             back = transpose(
                 path.weight, port_delta(net, path.projection, adjoints[post].delta[post][indices[post][LOSS]])
             )
-            outputs[name] = outputs[name] + back if name in outputs else back
+            outputs = add(outputs, {name: back})
         lanes = _own_lanes(plan, name, tape, outputs, variables)
         for path in paths:
             _readout_lanes(plan, path, adjoints, indices, lanes)

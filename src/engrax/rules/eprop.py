@@ -28,6 +28,7 @@ from .online import LocalState, Plan
 from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .rule import (
     Rule,
+    add,
     bias_gradients,
     by_label,
     check_network,
@@ -134,8 +135,7 @@ class EProp(Rule):
         spikes = {n: tape.outputs[n] for n in names}
         nothing = no_activity(net, trial.batch)
         total = count(nothing, spikes, valid, names)
-        for name, g in rate_cotangents(self.regularizers, net, spikes, valid, total, nothing).items():
-            entering[name] = entering[name] + g if name in entering else g
+        entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, nothing))
         adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), paths, local=True)
         weights = effective_gradients(net, tape, adjoint.delta)
         biases = bias_gradients(net, adjoint.delta)

@@ -90,7 +90,7 @@ class Plan:
         assert weight is not None
         return weight.shape[-1]
 
-    def start(self, batch: int, network: NetworkState | None = None) -> LocalState:
+    def start(self, batch: int) -> LocalState:
         """The state before the first step."""
         net = self.net
         eligibility = {s.label: traces.start(net, s, batch, self.pre_size(s)) for s in self.sources}
@@ -116,8 +116,9 @@ class Plan:
             for label, spec in self.specs.items()
             if self.terminal(label)
         }
-        state = net.init_state(batch) if network is None else network
-        return LocalState(state, eligibility, filtered, terminal, totals, rates, no_activity(net, batch))
+        return LocalState(
+            net.init_state(batch), eligibility, filtered, terminal, totals, rates, no_activity(net, batch)
+        )
 
     def outputs(self, readout: str) -> int:
         """Length of the outputs axis of a filtered trace: 1 where all of a readout's units filter alike."""
@@ -213,8 +214,6 @@ def advance(
                     filtered[name], seen[label] = traces.filter_trace(
                         blocks[post], state.filtered[name], column, trace, row
                     )
-            if name in filtered and filtered[name] is state.filtered[name]:
-                filtered[name], _ = traces.filter_trace(blocks[post], state.filtered[name], column, trace, 0)
         for label, spec in plan.specs.items():
             if spec.population == s.population:
                 row = traces.output_row(net, spec.population, spec.variable)

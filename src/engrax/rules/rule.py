@@ -168,6 +168,11 @@ def enter(net: Network, gradients: dict[str, Array]) -> tuple[dict[str, Array], 
     return outputs, variables
 
 
+def add(entering: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
+    """Cotangents by population, those of both added where both have one."""
+    return {**entering, **{n: entering[n] + g if n in entering else g for n, g in more.items()}}
+
+
 def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
     """Names of the populations a rate regulariser acts on.
 

@@ -202,8 +202,10 @@ def filter_trace(block: Array, filtered: Array, column: int, trace: Array, row: 
 def check_direct(net: Network, paths: list[Path]) -> None:
     """Raise a RuleError unless every path goes straight from a learner to a readout, without delay.
 
-    Online and chunked evaluation carry a trace through one readout; longer routes need the offline evaluation.
+    Online and chunked evaluation carry a trace through one current of a readout; longer or forked routes need the
+    offline evaluation.
     """
+    entered: dict[tuple[str, str], int] = {}
     for path in paths:
         name, projection = path.projection.name, path.projection
         if projection.post not in readouts(net):
@@ -216,6 +218,12 @@ def check_direct(net: Network, paths: list[Path]) -> None:
                 f"projection {name!r} onto a readout has a delay of {projection.delay}: online and chunked evaluation "
                 "need 0 "
                 "there (give delay=0, and a delay to what comes back from the readout), or use evaluation='offline'."
+            )
+        port = path_port(net, path)
+        if entered.setdefault((projection.pre, projection.post), port) != port:
+            raise RuleError(
+                f"projections from {projection.pre!r} reach several currents of the readout {projection.post!r}: use "
+                "evaluation='offline'."
             )
 
 
