@@ -262,6 +262,14 @@ def test_one_new_file_is_a_new_task(tmp_path: pathlib.Path) -> None:
 # Digits -------------------------------------------------------------------------------------------------------------
 
 
+def test_digits_seed_changes_the_split_and_nothing_else() -> None:
+    first, again, other = (tasks.get("digits", **settings) for settings in ({}, {"seed": 0}, {"seed": 11}))
+    for split, (images, digits) in first.rows.items():
+        assert jnp.array_equal(images, again.rows[split][0])
+        assert not jnp.array_equal(images, other.rows[split][0])
+        assert jnp.array_equal(jnp.bincount(digits), jnp.bincount(other.rows[split][1]))
+
+
 def test_digits_split_is_disjoint_complete_and_stratified() -> None:
     from sklearn.datasets import load_digits
 

@@ -21,12 +21,13 @@ class Digits(StoredTask):
         variant: "rows" shows 8 rows of 8 pixels, from the top; "pixels" shows the 64 pixels one after another, in
             reading order.
         hold: steps for which each row or pixel is held.
+        seed: of the split into training, validation and test images.
 
     Trials: inputs (8 hold, batch, 8) or (64 hold, batch, 1), grey level / 16, between 0 and 1; targets (batch,), the
     digit. The decision is the largest output on average over time. dt is 1 ms.
 
-    Split, fixed for all settings: 70 / 10 / 20 % of every digit, drawn with seed 0, which makes 1259 training,
-    179 validation and 359 test images. The images of one writer are in all three.
+    Split: 70 / 10 / 20 % of every digit, 1259 training, 179 validation and 359 test images, the same in every run
+    unless `seed` is changed. The images of one writer are in all three.
 
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI repository (test part).
 
@@ -40,14 +41,15 @@ class Digits(StoredTask):
     variant: str = eqx.field(static=True)
     hold: int = eqx.field(static=True)
 
-    def __init__(self, variant: str = "rows", hold: int = 4) -> None:
+    def __init__(self, variant: str = "rows", hold: int = 4, seed: int = 0) -> None:
         self.variant = word("variant", ("rows", "pixels"))(variant)
         self.hold = integer("hold", 1)(hold)
+        split_seed = integer("seed", 0)(seed)
         data = package("sklearn.datasets", "the task 'digits'").load_digits()
         images, digits = data.images / 16.0, data.target
         self.rows = {
             split: (jnp.asarray(images[index], jnp.result_type(float)), jnp.asarray(digits[index], jnp.int32))
-            for split, index in _stratified(digits).items()
+            for split, index in _stratified(digits, split_seed).items()
         }
 
     @property
@@ -84,9 +86,9 @@ class Digits(StoredTask):
         return {"name": "logistic regression", "accuracy": float(accuracy)}
 
 
-def _stratified(digits: np.ndarray) -> dict[str, np.ndarray]:
+def _stratified(digits: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     # RandomState, because NumPy guarantees that its numbers stay the same from version to version.
-    random = np.random.RandomState(0)
+    random = np.random.RandomState(seed)
     parts: dict[str, list[np.ndarray]] = {"test": [], "validation": [], "train": []}
     for digit in range(10):
         index = random.permutation(np.flatnonzero(digits == digit))
