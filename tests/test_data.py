@@ -189,10 +189,12 @@ def test_ecg_scores_every_step_and_shows_the_others_beside_it(task: tasks.Task) 
     assert float(task.score(constant, test)) == pytest.approx(0.305, abs=5e-4)  # the largest class of the test file
     labels, labelled = np.asarray(test.targets), np.asarray(test.labelled)
     metrics = task.metrics(constant, test)
-    assert float(metrics["accuracy_labelled"]) == pytest.approx((labels[labelled] == 4).mean(), rel=1e-5)
+    share, items = metrics["accuracy_labelled"]
+    assert float(items) == labelled.sum()
+    assert float(share) == pytest.approx((labels[labelled] == 4).mean(), rel=1e-5)
     assert float(metrics["accuracy_after_skip"]) == pytest.approx((labels[10:] == 4).mean(), rel=1e-5)
     first = jnp.zeros((1301, 141, 6)).at[..., 0].set(1.0)
-    assert float(task.score(first, test)) - float(task.metrics(first, test)["accuracy_labelled"]) > 0.08
+    assert float(task.score(first, test)) - float(task.metrics(first, test)["accuracy_labelled"][0]) > 0.08
 
 
 def test_ecg_loss_ignores_the_first_steps(data: pathlib.Path, task: tasks.Task, key: jax.Array) -> None:

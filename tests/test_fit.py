@@ -49,7 +49,9 @@ class Majority(ex.tasks.Task):
         return jnp.mean((jnp.argmax(mean, -1).astype(jnp.int32) == trial.targets).astype(outputs.dtype))
 
     def metrics(self, outputs, trial):
-        return {"largest": jnp.mean(jnp.max(outputs, axis=(0, 2)))}
+        steps = jnp.sum(trial.valid())
+        spikes = jnp.sum(trial.inputs * trial.valid()[..., None].astype(outputs.dtype)) / steps
+        return {"largest": jnp.mean(jnp.max(outputs, axis=(0, 2))), "spikes_a_step": (spikes, steps)}
 
 
 class Miss(Majority):
@@ -167,7 +169,10 @@ def test_evaluate_counts_by_hand_whatever_the_batch():
         figures = ex.evaluate(net, TASK, batch=batch)
         assert figures["accuracy"] == pytest.approx(right.mean(), rel=1e-6)
         assert figures["firing_rate_hz"] == pytest.approx(rate, rel=1e-5)
-        assert set(figures) == {"accuracy", "largest", "firing_rate_hz"}
+        assert figures["spikes_a_step"] == pytest.approx(
+            (np.asarray(trial.inputs) * valid[..., None]).sum() / valid.sum(), rel=1e-6
+        )
+        assert set(figures) == {"accuracy", "largest", "spikes_a_step", "firing_rate_hz"}
     # Plain means over batches of unequal size would be another number.
     parts = [right[i : i + 16].mean() for i in range(0, 50, 16)]
     assert np.mean(parts) != pytest.approx(right.mean(), rel=1e-6)

@@ -129,11 +129,15 @@ class ECG(StoredTask):
         """Share of all steps named rightly; a step without a label counts as class 0, as published."""
         return step_accuracy(outputs, trial.targets)
 
-    def metrics(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> dict[str, Array]:
+    def metrics(
+        self, outputs: Float[Array, "time batch outputs"], trial: Trial
+    ) -> dict[str, Array | tuple[Array, Array]]:
         """ "accuracy_after_skip": steps from `skip` on; "accuracy_labelled": labelled steps alone."""
-        figures = {"accuracy_after_skip": step_accuracy(outputs[self.skip :], trial.targets[self.skip :])}
+        after = step_accuracy(outputs[self.skip :], trial.targets[self.skip :])
+        figures: dict[str, Array | tuple[Array, Array]] = {"accuracy_after_skip": after}
         if isinstance(trial, ECGTrial) and trial.labelled is not None:
-            figures["accuracy_labelled"] = step_accuracy(outputs, trial.targets, trial.labelled)
+            share = step_accuracy(outputs, trial.targets, trial.labelled)
+            figures["accuracy_labelled"] = share, jnp.sum(trial.labelled, dtype=share.dtype)
         return figures
 
 

@@ -45,6 +45,10 @@ class Task(eqx.Module):
         """How many scored items `trial` holds, so that scores of batches average exactly. Default: its trials."""
         return jnp.asarray(trial.batch, jnp.result_type(float))
 
-    def metrics(self, outputs: Array, trial: Trial) -> dict[str, Array]:
-        """Further figures beside `score`, by name, averaged with the same weight. Default: none."""
+    def metrics(self, outputs: Array, trial: Trial) -> dict[str, Array | tuple[Array, Array]]:
+        """Further figures beside `score`, by name. Default: none.
+
+        A figure alone is averaged over batches by `weight`; where it counts other items than `score` does, give the
+        pair (figure, number of its items).
+        """
         return {}

@@ -55,12 +55,11 @@ def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> 
     for trial in task.batches(split, batch):
         for name, array in _sums(nets, trial, task, many).items():
             sums[name] = sums.get(name, np.zeros(1)) + np.atleast_1d(np.asarray(array, np.float64))
-    weight = sums.pop("weight")
     seconds = sums.pop("seconds")
     figures = {}
     counts = {name: sums.pop(name) for name in list(sums) if name.startswith("spikes.")}
-    for name, value in sums.items():
-        figures[name] = value / weight
+    for name in [name for name in sums if not name.startswith("weight.")]:
+        figures[name] = sums[name] / sums[f"weight.{name}"]
     if counts:
         sizes = {name: nets.populations[name.removeprefix("spikes.")].size for name in counts}
         figures[RATE] = sum(counts.values()) / (seconds * sum(sizes.values()))
@@ -72,7 +71,7 @@ def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> 
 
 @eqx.filter_jit
 def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> dict[str, Array]:
-    """Sums over one batch: figures times weight, weight, spikes by population, seconds of valid steps."""
+    """Sums over one batch: figures times weight, weights, spikes by population, seconds of valid steps."""
     spiking = tuple(name for name, neuron in nets.populations.items() if neuron.spiking)
 
     def one(net: Network) -> dict[str, Any]:
@@ -80,11 +79,14 @@ def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> dict[str, Arra
         record = net.run(trial.inputs, key=jax.random.key(0), record=spiking)
         weight = task.weight(trial)
         figures = {task.metric: task.score(record.outputs, trial), **task.metrics(record.outputs, trial)}
-        sums = {name: value * weight.astype(value.dtype) for name, value in figures.items()}
+        sums: dict[str, Array] = {}
+        for name, figure in figures.items():
+            value, items = figure if isinstance(figure, tuple) else (figure, weight)
+            sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
         valid = trial.valid()[..., None]
         for name in spiking:
             spikes = record[name]
             sums[f"spikes.{name}"] = jnp.sum(spikes * jnp.broadcast_to(valid.astype(spikes.dtype), spikes.shape))
-        return {**sums, "weight": weight, "seconds": jnp.sum(valid) * (net.dt / 1000)}
+        return {**sums, "seconds": jnp.sum(valid) * (net.dt / 1000)}
 
     return eqx.filter_vmap(one)(nets) if many else one(nets)
