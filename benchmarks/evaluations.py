@@ -8,9 +8,7 @@ turn in one process, median of several, compilation apart.
 """
 
 import argparse
-import datetime
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,11 +16,11 @@ import time
 from pathlib import Path
 
 import jax
-from evidence import network, save
+from evidence import network
+from records import ROOT, origin, save
 
 import engrax as ex
 
-ROOT = Path(__file__).resolve().parent.parent
 RULES = {
     "bptt": ex.rules.BPTT(),
     "offline": ex.rules.EProp(feedback="random"),
@@ -97,11 +95,11 @@ def main() -> None:
         print(peak(options.peak, options.steps))
         return
     report = {
-        "what": "e-prop's evaluations: peak memory (MB, whole process) against steps, and seconds of a gradient",
-        "command": "python benchmarks/evaluations.py",
+        **origin(
+            "e-prop's evaluations: peak memory (MB, whole process) against steps, and seconds of a gradient",
+            "python benchmarks/evaluations.py",
+        ),
         "seed": 0,
-        "date": datetime.date.today().isoformat(),
-        "versions": {"engrax": ex.__version__, "jax": jax.__version__, "python": platform.python_version()},
         "seconds_evidence_batch_64": seconds(options.repeats),
         "peak_memory_mb": memory(),
     }
