@@ -92,12 +92,29 @@ def test_train_prints_a_table_with_the_baseline_beside(tmp_path):
     assert "digits by bptt" in result.stdout
     assert "±" in result.stdout and "(2 seeds)" in result.stdout
     assert "logistic regression" in result.stdout and "96.94 %" in result.stdout
-    recipe = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    stored = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    recipe = stored["recipe"]
+    assert {"engrax", "jax", "python"} <= set(stored["versions"])
     assert recipe["rule"]["name"] == "bptt" and "feedback" not in recipe["rule"]
     assert recipe["training"]["seeds"] == 2 and recipe["training"]["steps"] == 4
-    assert {"network.npz", "networks.npz", "metrics.jsonl", "result.json"} <= {
+    assert {"network.safetensors", "networks.safetensors", "metrics.jsonl", "result.json"} <= {
         f.name for f in (tmp_path / "run").iterdir()
     }
+
+
+def test_train_goes_on_with_a_run(tmp_path):
+    out = str(tmp_path / "run")
+    first = engrax("train", "digits", *SMALL, "--out", out, "--json")
+    assert first.exit_code == 0, first.output
+    second = engrax("train", "digits", *SMALL, "--out", out, "--json", "--resume")
+    assert second.exit_code == 0, second.output
+    assert "going on at step 4" in second.stderr
+    old, new = (json.loads(r.stdout) for r in (first, second))
+    assert {k: v for k, v in old.items() if k != "seconds"} == {k: v for k, v in new.items() if k != "seconds"}
+    other = engrax("train", "digits", *SMALL, "--out", out, "--resume", "--set", "optimizer.learning_rate=0.5")
+    assert other.exit_code == 2 and "optimizer.learning_rate: the run in" in other.stderr
+    assert engrax("train", "digits", *SMALL, "--resume").exit_code == 2
+    assert engrax("train", "digits", *SMALL, "--out", out).exit_code == 2
 
 
 def test_train_on_a_users_own_values_reports_a_loss(tmp_path):

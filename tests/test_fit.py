@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 
 import engrax as ex
 from engrax.errors import ArgumentError, DataError
@@ -52,6 +53,14 @@ class Majority(ex.tasks.Task):
         steps = jnp.sum(trial.valid())
         spikes = jnp.sum(trial.inputs * trial.valid()[..., None].astype(outputs.dtype)) / steps
         return {"largest": jnp.mean(jnp.max(outputs, axis=(0, 2))), "spikes_a_step": (spikes, steps)}
+
+
+class Spoilt(Majority):
+    """The same with an input that is not a number."""
+
+    def sample(self, key, batch, split="train"):
+        trial = Majority.sample(self, key, batch, split)
+        return ex.Trial(trial.inputs.at[2].set(jnp.nan), trial.targets, lengths=trial.lengths)
 
 
 class Miss(Majority):
@@ -195,12 +204,22 @@ def test_networks_that_do_not_spike_have_no_rate():
 
 
 def test_a_loss_that_is_no_number_names_its_step(key):
-    # The seventh update is not a number, so the loss of step 8 is the first to show it.
     bad = optax.sgd(lambda count: jnp.where(count == 6, jnp.nan, 0.0))
-    with pytest.raises(TrainingError, match=r"the loss became nan at step 8\."):
+    with pytest.raises(TrainingError, match=r"the update is not finite at step 7\."):
         quick(optimizer=bad, steps=40, key=key)
-    with pytest.raises(TrainingError, match=r"the loss of seed 0 became nan at step 8\."):
+    with pytest.raises(TrainingError, match=r"the update of seed 0 is not finite at step 7\."):
         quick(optimizer=bad, steps=40, key=key, seeds=2)
+    with pytest.raises(TrainingError, match=r"finite at step 7\. Weights, inputs, currents and states are finite"):
+        quick(optimizer=bad, steps=40, key=key)
+
+
+def test_a_loss_that_is_no_number_names_the_population_and_the_input(key):
+    with pytest.raises(TrainingError, match=r"not finite at step 1\. Input 'input' of its trials is not finite"):
+        quick(task=Spoilt(), steps=4, key=key)
+    net = network()
+    huge = eqx.tree_at(lambda n: n.projections["hidden->readout"].weight, net, jnp.full((2, 12), 3e38))
+    with pytest.raises(TrainingError, match=r"nan at step 1\. The current of population 'readout' is not finite from"):
+        quick(huge, steps=4, key=key)
 
 
 def test_ctrl_c_gives_the_run_so_far(monkeypatch, tmp_path, capsys):
@@ -226,18 +245,19 @@ def test_ctrl_c_gives_the_run_so_far(monkeypatch, tmp_path, capsys):
 def test_files_of_a_run(tmp_path, seeds):
     run = quick(steps=10, validate_every=4, seeds=seeds, out=tmp_path / "a" / "run")
     folder = tmp_path / "a" / "run"
-    expected = {"metrics.jsonl", "result.json", "network.npz", *(["networks.npz"] if seeds else [])}
+    expected = {"metrics.jsonl", "result.json", "network.safetensors", "checkpoints"}
+    expected |= {"networks.safetensors"} if seeds else set()
     assert {f.name for f in folder.iterdir()} == expected
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert lines == run.history and [e["step"] for e in lines] == [4, 8, 10]
     assert json.loads((folder / "result.json").read_text()) == json.loads(dumps(run.summary()))
-    with np.load(folder / "network.npz", allow_pickle=False) as file:
-        np.testing.assert_array_equal(
-            file["projections/input->hidden/weight"], run.network.projections["input->hidden"].weight
-        )
-        assert "feedback/readout->hidden/weight" in file.files
+    file = safetensors.numpy.load_file(folder / "network.safetensors")
+    np.testing.assert_array_equal(
+        file["projections/input->hidden/weight"], run.network.projections["input->hidden"].weight
+    )
+    assert "feedback/readout->hidden/weight" in file
     other = RULE.bind(network(jax.random.key(9)), jax.random.key(9))
-    assert eqx.tree_equal(read_arrays(folder / "network.npz", other), run.network)
+    assert eqx.tree_equal(read_arrays(folder / "network.safetensors", other)[0], run.network)
     with pytest.raises(ArgumentError, match=r"out: .* already holds a run"):
         quick(steps=2, out=folder)
 
@@ -245,10 +265,7 @@ def test_files_of_a_run(tmp_path, seeds):
 def test_arrays_of_another_network_are_refused(tmp_path):
     run = quick(steps=2, out=tmp_path / "run")
     with pytest.raises(DataError, match="expected"):
-        read_arrays(run.out / "network.npz", network(hidden=ex.neurons.ALIF(5)))
-    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no more")
-    with pytest.raises(DataError, match=r"broken\.npz cannot be read"):
-        read_arrays(tmp_path / "broken.npz", network())
+        read_arrays(run.out / "network.safetensors", network(hidden=ex.neurons.ALIF(5)))
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

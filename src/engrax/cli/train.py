@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import EngraxError
+from ..errors import ArgumentError, EngraxError
 from .app import app, failing
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def train(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Networks to draw and train side by side.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the run's files; it must not hold a run yet.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Train the network of a RECIPE on its task, and measure it on test trials."""
@@ -38,7 +39,7 @@ def train(
         chosen = recipes.load(recipe, overrides, rule)
         built = build(chosen)
     with failing():
-        run = _fit(built, chosen, out)
+        run = _fit(built, chosen, out, resume)
         from ..training.store import dumps
 
         if as_json:
@@ -49,16 +50,18 @@ def train(
         raise typer.Exit(1)
 
 
-def _fit(built: "Built", recipe: "Recipe", out: Path | None) -> "Run":
+def _fit(built: "Built", recipe: "Recipe", out: Path | None, resume: bool) -> "Run":
     import jax
 
     from ..training import fit
     from ..training.check import check_folder
-    from ..training.store import write_json
+    from ..training.stored import write_recipe
 
     settings = built.training
+    if resume and out is None:
+        raise ArgumentError("--resume: give --out, the folder of the run that is to go on.")
     if out is not None:
-        write_json(check_folder(out) / "recipe.json", recipe.model_dump(exclude_none=True))
+        write_recipe(check_folder(out, resume), recipe, resume)
     return fit(
         built.net,
         built.task,
@@ -70,6 +73,7 @@ def _fit(built: "Built", recipe: "Recipe", out: Path | None) -> "Run":
         key=jax.random.key(settings.seed),
         validate_every=settings.validate_every,
         out=out,
+        resume=resume,
     )
 
 

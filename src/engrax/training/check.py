@@ -22,6 +22,9 @@ def check_arguments(
     seeds: Any,
     key: Any,
     validate_every: Any,
+    checkpoint_every: Any,
+    out: Any,
+    resume: Any,
     progress: Any,
 ) -> None:
     """Raise an ArgumentError for an argument of `fit` that is impossible or does not fit the others."""
@@ -36,11 +39,15 @@ def check_arguments(
         raise ArgumentError(f"optimizer must be an Optax transformation, such as optax.adam(1e-3), got {optimizer!r}.")
     positive_integer("steps")(steps)
     positive_integer("batch")(batch)
-    for name, value in (("seeds", seeds), ("validate_every", validate_every)):
+    every = {"seeds": seeds, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
+    for name, value in every.items():
         if value is not None:
             positive_integer(name)(value)
-    if not isinstance(progress, bool):
-        raise ArgumentError(f"progress must be True or False, got {progress!r}.")
+    for name, value in (("resume", resume), ("progress", progress)):
+        if not isinstance(value, bool):
+            raise ArgumentError(f"{name} must be True or False, got {value!r}.")
+    if resume and out is None:
+        raise ArgumentError("resume: give out=, the folder of the run that is to go on.")
     if key is not None:
         check_key(key)
     check_fit(net, task)
@@ -69,18 +76,21 @@ def check_fit(net: Network, task: Task) -> None:
         )
 
 
-def check_folder(out: Any) -> Path:
+def check_folder(out: Any, resume: bool = False) -> Path:
     """The folder for a run's files, made if need be.
 
     Raises:
-        ArgumentError: `out` is no path, is a file, holds a run already, or cannot be made.
+        ArgumentError: `out` is no path, is a file, holds a run already that is not to be resumed, or cannot be made.
     """
     if not isinstance(out, str | os.PathLike) or not str(out):
         raise ArgumentError(f"out must be a folder's path, got {out!r}.")
     folder = Path(out).expanduser()
-    for file in ("metrics.jsonl", "result.json"):
-        if (folder / file).exists():
-            raise ArgumentError(f"out: {folder} already holds a run ({file}). Choose another folder, or remove it.")
+    for file in ("metrics.jsonl", "result.json", "checkpoints"):
+        if (folder / file).exists() and not resume:
+            raise ArgumentError(
+                f"out: {folder} already holds a run ({file}). Choose another folder, remove it, or go on with it "
+                "(resume=True, --resume)."
+            )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

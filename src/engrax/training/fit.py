@@ -2,39 +2,52 @@
 
     net <- initialise, bind                                     once a seed
     repeat: trial <- task; loss, grads <- rule; step <- optimiser; net <- constrain(net + step)
-    every so often: measure on validation trials, keep the best network of each seed
+    every so often: measure on validation trials, keep the best network of each seed, write a checkpoint
 
 Seeds are one program: networks, optimiser states and keys carry a leading axis, the task does not.
 """
 
 import os
 import time
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import EngraxError
-from ..network import Network, trainable_leaves
+from ..network import Network
 from ..rules import Rule
 from ..tasks import Task
+from . import checkpoint
+from .block import BLOCK, begin, block, choose
 from .check import check_arguments, check_folder
+from .checkpoint import Position
+from .diagnose import diagnose
 from .evaluate import measure
 from .progress import Progress
 from .run import Run, finished
 from .store import write_arrays, write_json, write_lines
 
-# The most steps that one compiled call makes: calling costs little beside them, and Ctrl-C is soon answered.
-BLOCK = 25
-
 
 class TrainingError(EngraxError):
-    """Training cannot go on: the loss is not a number any more. The message names the step."""
+    """Training cannot go on: the loss is not a number any more. The message names step and population."""
+
+
+class _Plan(NamedTuple):
+    """What does not change during a training."""
+
+    task: Task
+    rule: Rule
+    optimizer: optax.GradientTransformation
+    keys: Array
+    steps: int
+    batch: int
+    every: int
+    saving: int
+    many: bool
 
 
 def fit(
@@ -48,7 +61,9 @@ def fit(
     seeds: int | None = None,
     key: PRNGKeyArray | None = None,
     validate_every: int | None = None,
+    checkpoint_every: int | None = None,
     out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     progress: bool = True,
 ) -> Run:
     """Train a network on a task by a rule.
@@ -64,50 +79,72 @@ def fit(
         key: drives weights (with `seeds`), feedback weights and trials; None: `jax.random.key(0)`. A run with the
             same key is the same run.
         validate_every: steps between validations; None: ten in all. The last step is always validated.
-        out: folder to write `metrics.jsonl`, `result.json`, `network.npz` (best) and `networks.npz` (all seeds) to.
+        checkpoint_every: steps between checkpoints; None: one with every validation. They are written only with `out`.
+        out: folder to write `metrics.jsonl`, `result.json`, `network.safetensors` (best), `networks.safetensors` (all
+            seeds) and `checkpoints/` to.
+        resume: go on from the newest checkpoint in `out`, to the same bits as if nothing had happened. The other
+            arguments must be the same. Where `out` holds no checkpoint, training starts at the beginning.
         progress: show progress on standard error.
 
     Returns:
         The run: networks (each seed's best on validation trials), history, test figures. Ctrl-C ends the training
-        and gives the run so far, with `interrupted` set.
+        (with a checkpoint, if there is a folder) and gives the run so far, with `interrupted` set.
 
     Raises:
-        ArgumentError: an argument is impossible or does not fit the others; the message names it.
-        TrainingError: the loss is no longer finite; the message names the step.
+        ArgumentError: an argument is impossible or does not fit the others; the message names it. With `resume`: the
+            run in `out` was made with other arguments.
+        DataError: there are checkpoints, and none of them can be read.
+        TrainingError: the loss is no longer finite; the message names the step and what is wrong there.
     """
-    check_arguments(net, task, rule, optimizer, steps, batch, seeds, key, validate_every, progress)
-    folder = None if out is None else check_folder(out)
+    check_arguments(
+        net, task, rule, optimizer, steps, batch, seeds, key, validate_every, checkpoint_every, out, resume, progress
+    )
+    folder = None if out is None else check_folder(out, resume)
     started = time.perf_counter()
     every = max(1, steps // 10) if validate_every is None else validate_every
     many = seeds is not None
     key = jax.random.key(0) if key is None else key
     keys = jax.random.split(key, seeds) if seeds is not None else key
+    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many)
+    settings = {
+        "steps": steps,
+        "batch": batch,
+        "seeds": seeds,
+        "key": jax.random.key_data(key).tolist(),
+        "validate_every": every,
+        "task": type(task).__name__,
+        "rule": type(rule).__name__,
+    }
 
-    nets, states = _begin(net, keys, rule, optimizer, many)
-    best, top = nets, np.full(seeds or 1, -np.inf)
-    losses: list[np.ndarray] = []
-    history: list[dict[str, Any]] = []
-    done, interrupted = 0, False
+    nets, states = begin(net, keys, rule, optimizer, many)
+    losses = np.zeros((*([seeds] if seeds else []), steps))
+    at = Position(0, nets, states, nets, np.full(seeds or 1, -np.inf), losses, [], 0.0)
+    interrupted = False
     with Progress(steps, task.metric, progress) as shown:
+        if folder is not None and resume:
+            found = checkpoint.load(folder, at, settings, shown.say)
+            shown.resumed(found.done if found else 0)
+            at = found or at
+        earlier = at.seconds
         try:
-            while done < steps:
-                count = min(BLOCK, every - done % every, steps - done)
-                span = jnp.asarray(done, jnp.int32), jnp.asarray(count, jnp.int32)
-                nets, states, values = _block(nets, states, keys, span, task, rule, optimizer, batch, many)
-                losses.append(_finite(np.asarray(values)[..., :count], done))
-                done += count
-                shown.advance(done, losses[-1])
-                if done % every == 0 or done == steps:
-                    figures = measure(nets, task, "validation", batch, many)
-                    best, top = _keep(best, top, nets, figures[task.metric], task.metric, many)
-                    seconds = time.perf_counter() - started
-                    history.append(_entry(done, losses, history, figures, seconds))
-                    shown.validated(history[-1])
-                    _write_history(folder, history)
+            while True:
+                # First, because a run may have been stopped between a block and its validation.
+                if _due(at, plan):
+                    at = _validate(at, plan)
+                    shown.validated(at.history[-1])
+                    if folder is not None:
+                        write_lines(folder / "metrics.jsonl", at.history)
+                if folder is not None and _saved(at, plan):
+                    checkpoint.save(folder, at, settings)
+                if at.done == steps:
+                    break
+                at = _advance(at, plan, shown)._replace(seconds=earlier + time.perf_counter() - started)
         except KeyboardInterrupt:
             interrupted = True
-            shown.say(f"stopped at step {done} of {steps} by Ctrl-C")
-        chosen = best if history else nets  # nothing validated yet: the network as it is
+            shown.say(f"stopped at step {at.done} of {steps} by Ctrl-C")
+            if folder is not None:
+                checkpoint.save(folder, at, settings)
+        chosen = at.best if at.history else at.nets  # nothing validated yet: the network as it is
         shown.say("measuring on test trials")
         test = measure(chosen, task, "test", batch, many)
 
@@ -115,119 +152,83 @@ def fit(
         nets=chosen,
         task=task,
         test=test,
-        validation=top if task.metric == "accuracy" else -top,
-        history=history,
-        losses=np.concatenate(losses, axis=-1) if losses else np.zeros((0,)),
-        steps=done,
-        seconds=time.perf_counter() - started,
+        validation=at.top if task.metric == "accuracy" else -at.top,
+        history=at.history,
+        losses=at.losses[..., : at.done].astype(nets.dtype),
+        steps=at.done,
+        seconds=earlier + time.perf_counter() - started,
         interrupted=interrupted,
         many=many,
         out=folder,
     )
     if folder is not None:
-        write_arrays(folder / "network.npz", run.network)
+        write_arrays(folder / "network.safetensors", run.network)
         if run.networks is not None:
-            write_arrays(folder / "networks.npz", run.networks)
+            write_arrays(folder / "networks.safetensors", run.networks)
         write_json(folder / "result.json", run.summary())
     return run
 
 
-@eqx.filter_jit
-def _begin(net: Network, keys: Array, rule: Rule, optimizer: Any, many: bool) -> tuple[Network, PyTree]:
-    """Networks, drawn anew for seeds and bound to the rule, and their optimisers' states."""
-
-    def begin(key: PRNGKeyArray) -> tuple[Network, PyTree]:
-        # Steps take their keys by fold_in of 0, 1, ...: the last number there is never one of them.
-        draw, bind = jax.random.split(jax.random.fold_in(key, 2**32 - 1))
-        bound = rule.bind(net.initialize(draw) if many else net, bind)
-        return bound, optimizer.init(eqx.filter(bound, trainable_leaves(bound)))
-
-    return eqx.filter_vmap(begin)(keys) if many else begin(keys)
+def _due(at: Position, plan: _Plan) -> bool:
+    """Whether a validation is to be made."""
+    validated = at.history[-1]["step"] if at.history else 0
+    return at.done > validated and (at.done % plan.every == 0 or at.done == plan.steps)
 
 
-@eqx.filter_jit
-def _block(
-    nets: Network,
-    states: PyTree,
-    keys: Array,
-    span: tuple[Array, Array],
-    task: Task,
-    rule: Rule,
-    optimizer: Any,
-    batch: int,
-    many: bool,
-) -> tuple[Network, PyTree, Float[Array, "*seeds block"]]:
-    """Up to `BLOCK` training steps as one program: (first step, number of steps) may change, the program does not."""
-    first, count = span
-
-    def step(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array]:
-        sample, learn, repair = jax.random.split(key, 3)
-        loss, grads = rule.value_and_grad(net, task.sample(sample, batch), learn)
-        # Optax itself relies on implicit promotion, which a program that calls us may have forbidden.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, state = optimizer.update(grads, state, eqx.filter(net, trainable_leaves(net)))
-        return eqx.apply_updates(net, updates).constrain(repair), state, loss
-
-    def steps(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array]:
-        arrays, rest = eqx.partition((net, state), eqx.is_array)
-
-        def body(i: Array, carry: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
-            net, state = eqx.combine(carry[0], rest)
-            net, state, loss = step(net, state, jax.random.fold_in(key, first + i))
-            return eqx.filter((net, state), eqx.is_array), carry[1].at[i].set(loss.astype(carry[1].dtype))
-
-        arrays, losses = jax.lax.fori_loop(0, count, body, (arrays, jnp.zeros(BLOCK, net.dtype)))
-        return *eqx.combine(arrays, rest), losses
-
-    return eqx.filter_vmap(steps)(nets, states, keys) if many else steps(nets, states, keys)
+def _saved(at: Position, plan: _Plan) -> bool:
+    """Whether a checkpoint is to be written."""
+    regular = at.done % plan.saving == 0 or at.done % plan.every == 0
+    return at.done > 0 and (regular or at.done == plan.steps)
 
 
-def _keep(
-    best: Network, top: np.ndarray, nets: Network, scores: np.ndarray, metric: str, many: bool
-) -> tuple[Network, np.ndarray]:
-    """Each seed's better network, and its score with larger as better."""
-    scores = scores if metric == "accuracy" else -scores
-    better = scores > top  # False for a score that is not a number
-    chosen = _choose(jnp.asarray(better if many else better[0]), nets, best)
-    return chosen, np.where(better, scores, top)
+def _advance(at: Position, plan: _Plan, shown: Progress) -> Position:
+    """Make a block of steps, which ends where something else is due."""
+    done = at.done
+    count = min(BLOCK, plan.every - done % plan.every, plan.saving - done % plan.saving, plan.steps - done)
+    span = jnp.asarray(done, jnp.int32), jnp.asarray(count, jnp.int32)
+    nets, states, values, finite = block(
+        at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many
+    )
+    # Written in place: until `done` says so, nobody reads them.
+    at.losses[..., done : done + count] = np.asarray(values)[..., :count]
+    _check_finite(at, np.asarray(finite)[..., :count], plan)
+    shown.advance(done + count, at.losses[..., done : done + count])
+    return at._replace(done=done + count, nets=nets, states=states)
 
 
-@eqx.filter_jit
-def _choose(better: Array, new: Network, old: Network) -> Network:
-    def choose(a: Any, b: Any) -> Any:
-        if not eqx.is_array(a):
-            return a
-        return jnp.where(better.reshape(better.shape + (1,) * (a.ndim - better.ndim)), a, b)
-
-    return jax.tree.map(choose, new, old)
-
-
-def _finite(losses: np.ndarray, done: int) -> np.ndarray:
-    wrong = np.argwhere(~np.isfinite(np.atleast_2d(losses)))
-    if len(wrong):
-        seed, at = wrong[np.argmin(wrong[:, 1])]
-        whose = f" of seed {seed}" if losses.ndim == 2 else ""
-        raise TrainingError(
-            f"the loss{whose} became {np.atleast_2d(losses)[seed, at]} at step {done + at + 1}. Lower the learning "
-            "rate, clip the gradient (optax.clip_by_global_norm), or look for huge values in the inputs."
-        )
-    return losses
+def _check_finite(at: Position, finite: np.ndarray, plan: _Plan) -> None:
+    """Stop the training at the first step whose loss, or whose update, is no number."""
+    losses = np.atleast_2d(at.losses)[:, at.done : at.done + finite.shape[-1]]
+    wrong = np.argwhere(~(np.isfinite(losses) & np.atleast_2d(finite)))
+    if not len(wrong):
+        return
+    seed, after = (int(x) for x in wrong[np.argmin(wrong[:, 1])])
+    span = jnp.asarray(at.done, jnp.int32), jnp.asarray(after, jnp.int32)
+    nets, *_ = block(at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many)
+    step, loss = at.done + after, losses[seed, after]
+    why = diagnose(nets, plan.task, plan.keys, plan.batch, step, seed if plan.many else None)
+    whose = f" of seed {seed}" if plan.many else ""
+    what = f"the loss{whose} became {loss}" if not np.isfinite(loss) else f"the update{whose} is not finite"
+    raise TrainingError(
+        f"{what} at step {step + 1}. {why} Lower the learning rate, clip the gradient (optax.clip_by_global_norm), "
+        "or look for huge values in the inputs."
+    )
 
 
-def _entry(
-    done: int, losses: list[np.ndarray], history: list[dict[str, Any]], figures: dict[str, np.ndarray], seconds: float
-) -> dict[str, Any]:
-    """A line of the history: the mean loss since the last one, and validation figures (mean over seeds)."""
-    since = history[-1]["step"] if history else 0
-    recent = np.concatenate(losses, axis=-1)[..., since:]
-    entry: dict[str, Any] = {"step": done, "seconds": round(seconds, 3), "loss": float(np.mean(recent))}
+def _validate(at: Position, plan: _Plan) -> Position:
+    """Measure on validation trials, keep each seed's better network, and add a line to the history."""
+    figures = measure(at.nets, plan.task, "validation", plan.batch, plan.many)
+    scores = figures[plan.task.metric] if plan.task.metric == "accuracy" else -figures[plan.task.metric]
+    better = scores > at.top  # False for a score that is not a number
+    best = choose(jnp.asarray(better if plan.many else better[0]), at.nets, at.best)
+    since = at.history[-1]["step"] if at.history else 0
+    entry: dict[str, Any] = {
+        "step": at.done,
+        "seconds": round(at.seconds, 3),
+        "loss": float(np.mean(at.losses[..., since : at.done])),
+    }
     for name, values in figures.items():
         entry[f"validation_{name}"] = float(np.mean(values))
         if len(values) > 1:
             entry[f"validation_{name}_per_seed"] = [float(v) for v in values]
-    return entry
-
-
-def _write_history(folder: Path | None, history: list[dict[str, Any]]) -> None:
-    if folder is not None:
-        write_lines(folder / "metrics.jsonl", history)
+    return at._replace(best=best, top=np.where(better, scores, at.top), history=[*at.history, entry])

@@ -38,6 +38,12 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
+    def resumed(self, done: int) -> None:
+        """A run goes on that had made `done` steps."""
+        self.say(f"going on at step {done}" if done else "no checkpoint yet: starting at the beginning")
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done)
+
     def advance(self, done: int, losses: np.ndarray) -> None:
         """`done` steps are made; `losses` are those of the last block."""
         self.compiled = self.compiled or (done, time.perf_counter())

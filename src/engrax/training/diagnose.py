@@ -1,0 +1,56 @@
+"""Why a loss is no number: which weights, or which population from which time step on."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..network import Network
+from ..neurons import variables
+from ..parameter import resolve
+from ..tasks import Task
+from .block import step_keys
+
+
+def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed: int | None) -> str:
+    """A sentence that names what is not finite in the network that gave the bad loss.
+
+    Args:
+        nets: the networks before the step, with a leading axis of seeds unless `seed` is None.
+        task, batch: what it was trained on.
+        keys: the run's key, or one a seed.
+        step: the step whose loss is bad, counted from 0.
+        seed: whose loss is bad.
+    """
+    net = nets if seed is None else jax.tree.map(lambda x: x[seed] if eqx.is_array(x) else x, nets)
+    for path, leaf in jax.tree.leaves_with_path(eqx.filter(net, eqx.is_inexact_array)):
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            return f"The update of step {step} had made {_name(path)} not finite."
+    key = keys if seed is None else keys[seed]
+    trial = task.sample(step_keys(jax.random.fold_in(key, step))[0], batch)
+    for name, x in net.check_inputs(trial.inputs).items():
+        if not bool(jnp.all(jnp.isfinite(x))):
+            return f"Input {name!r} of its trials is not finite."
+    watched = [f"{n}.{v}" for n, p in net.populations.items() for v in ("current", *variables(resolve(p).init_state()))]
+    record = net.run(trial.inputs, record=watched)
+    first: list[tuple[int, Any]] = []
+    for order, name in enumerate(watched):
+        bad = ~np.isfinite(np.asarray(record[name]))
+        if bad.any():
+            first.append((int(np.argmax(bad.reshape(len(bad), -1).any(axis=1))), order))
+    if not first:
+        return "Weights, inputs, currents and states are finite: loss, gradient or optimiser overflowed."
+    at, order = min(first)
+    population, _, variable = watched[order].partition(".")
+    return f"The {variable} of population {population!r} is not finite from time step {at} on."
+
+
+def _name(path: Any) -> str:
+    kind, *middle = (jax.tree_util.keystr((key,), simple=True) for key in path)
+    what = {"projections": "projection", "populations": "population", "feedback": "the feedback"}.get(kind, kind)
+    owner, *fields = middle
+    field = next((f for f in fields if f not in ("raw", "value")), "values")
+    return f"{field} of {what} {owner!r}"
