@@ -15,7 +15,18 @@ import engrax as ex
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = pathlib.Path(ex.__file__).parent
-SUBMODULES = ("errors", "losses", "neurons", "neurons.surrogates", "optim", "rules", "synapses", "tasks", "testing")
+SUBMODULES = (
+    "errors",
+    "losses",
+    "meter",
+    "neurons",
+    "neurons.surrogates",
+    "optim",
+    "rules",
+    "synapses",
+    "tasks",
+    "testing",
+)
 
 
 def public_members(module: types.ModuleType) -> dict[str, object]:

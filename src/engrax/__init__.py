@@ -12,13 +12,21 @@ from .synapses import Dense, Masked, Projection
 from .trial import Trial
 
 if TYPE_CHECKING:
-    from . import optim, tasks, testing
+    from . import meter, optim, tasks, testing
     from .training import Run, evaluate, fit
 
 __version__ = "0.1.0"
 
 # Loaded when first used: they pull in optimisers, data readers and progress bars.
-_LAZY = {"optim": "", "tasks": "", "testing": "", "fit": "training", "evaluate": "training", "Run": "training"}
+_LAZY = {
+    "meter": "",
+    "optim": "",
+    "tasks": "",
+    "testing": "",
+    "fit": "training",
+    "evaluate": "training",
+    "Run": "training",
+}
 
 __all__ = [
     "Dense",
@@ -36,6 +44,7 @@ __all__ = [
     "evaluate",
     "fit",
     "losses",
+    "meter",
     "neurons",
     "optim",
     "resolve",

@@ -1,6 +1,5 @@
 """`engrax train`: a recipe, trained, and its figures."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,36 +78,18 @@ def _fit(built: "Built", recipe: "Recipe", out: Path | None, resume: bool) -> "R
 
 def _report(name: str, recipe: "Recipe", built: "Built", run: "Run") -> None:
     """A table of figures on standard output."""
-    from rich.console import Console
-    from rich.table import Table
+    from .tables import add_energy, add_figures, show, spread, table
 
-    table = Table(title=f"{name} by {recipe.rule.name}", title_justify="left")
-    table.add_column("")
-    table.add_column("figure", justify="right")
-    table.add_row(f"test {run.metric}", _spread(run.test[run.metric], run.metric))
-    for further, values in run.test.items():
-        if further != run.metric and not further.startswith("firing_rate_hz"):
-            table.add_row(f"test {further.replace('_', ' ')}", _spread(values, further))
+    made = table(f"{name} by {recipe.rule.name}", "", "figure")
+    add_figures(made, {k: v for k, v in run.test.items() if "." not in k}, "test")
     baseline = getattr(built.task, "baseline", None)
     if callable(baseline):
         other: dict[str, Any] = baseline()
-        table.add_row(f"{other['name']}, test {run.metric}", _spread([other[run.metric]], run.metric))
-    table.add_row(f"validation {run.metric}", _spread(run.validation, run.metric))
-    if run.firing_rate_hz is not None:
-        table.add_row("firing rate", f"{run.firing_rate_hz:.1f} Hz")
-    table.add_row("steps", str(run.steps) + (" (interrupted)" if run.interrupted else ""))
-    table.add_row("time", f"{run.seconds:.0f} s")
+        made.add_row(f"{other['name']}, test {run.metric}", spread([other[run.metric]], run.metric))
+    made.add_row(f"validation {run.metric}", spread(run.validation, run.metric))
+    add_energy(made, run.energy)
+    made.add_row("steps", str(run.steps) + (" (interrupted)" if run.interrupted else ""))
+    made.add_row("time", f"{run.seconds:.0f} s")
     if run.out is not None:
-        table.add_row("files", str(run.out))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
-
-
-def _spread(values: Any, name: str) -> str:
-    import numpy as np
-
-    v = np.asarray(values, float)
-    number = (lambda x: f"{100 * x:.2f}") if "accuracy" in name else (lambda x: f"{x:.4g}")
-    unit = " %" if "accuracy" in name else ""
-    if v.size == 1:
-        return f"{number(v[0])}{unit}"
-    return f"{number(v.mean())} ± {number(v.std(ddof=1))}{unit} ({v.size} seeds)"
+        made.add_row("files", str(run.out))
+    show(made)

@@ -45,6 +45,11 @@ class ALIF(LIF):
     tau_adaptation: Value = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)
     beta: Value = parameter("beta", 1.0, minimum=0)
 
+    @property
+    def macs(self) -> int:
+        """Two leaks and the threshold's sum (Yin et al. 2021 count 2 to 3)."""
+        return 3
+
     def init_state(self) -> ALIFState:
         zeros = jnp.zeros(self.size, self.threshold.dtype)
         return ALIFState(zeros, zeros, jnp.zeros(self.size, jnp.int32))

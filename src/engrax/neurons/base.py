@@ -19,11 +19,12 @@ from typing import Any, ClassVar, TypeAlias
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import finite
 from ..errors import ArgumentError
-from ..parameter import is_parameter, positive_integer
+from ..parameter import is_parameter, positive_integer, resolve
 
 State: TypeAlias = PyTree[Array]
 
@@ -60,6 +61,11 @@ class Neuron(eqx.Module):
                     f"{type(self).__name__}: {field.name} must be a scalar or have one value for each of the "
                     f"{self.size} units, got shape {shape}."
                 )
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of a unit's update at a step, for the energy meter. Default: one a state variable."""
+        return sum(jnp.issubdtype(x.dtype, jnp.inexact) for x in jax.tree.leaves(resolve(self).init_state()))
 
     def init_state(self) -> State:
         """The state before the first step: a pytree of (size,) arrays. The engine adds the batch axis."""

@@ -39,6 +39,11 @@ class LSTM(Neuron):
 
     ports: ClassVar[tuple[str, ...]] = ("input", "forget", "cell", "output")
 
+    @property
+    def macs(self) -> int:
+        """Gates' slopes and products, as the literature on spiking networks counts them."""
+        return 17
+
     def init_state(self) -> LSTMState:
         return LSTMState(jnp.zeros(self.size, self.forget_bias.dtype))
 

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import ArgumentError, NetworkError
 from .initializers import Initializer, as_initializer, draw
@@ -101,6 +101,11 @@ class Projection(eqx.Module):
             return self.weight
         keep = 1 - jnp.eye(self.weight.shape[-2], self.weight.shape[-1], dtype=self.weight.dtype)
         return self.weight * jnp.broadcast_to(keep, self.weight.shape)
+
+    def links(self) -> Bool[Array, "*ports post pre"]:
+        """Where there is a connection, whatever its weight."""
+        assert self.weight is not None
+        return self.replace(weight=jnp.ones_like(self.weight)).effective() != 0
 
     def build(self, key: PRNGKeyArray | None, shape: tuple[int, ...], dtype: Any) -> "Projection":
         """A copy with all arrays in place: weight of `shape`, drawn with `key` unless it was given."""

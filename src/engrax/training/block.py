@@ -81,6 +81,11 @@ def _finite(net: Network) -> Bool[Array, ""]:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves])) if leaves else jnp.asarray(True)
 
 
+def one_of(nets: Network, seed: int, many: bool) -> Network:
+    """The network of one seed."""
+    return jax.tree.map(lambda x: x[seed] if eqx.is_array(x) else x, nets) if many else nets
+
+
 def step_keys(key: PRNGKeyArray) -> Key[Array, "3"]:
     """The keys of one step, from its own: for its trials, its rule, its repairs of constraints."""
     return jax.random.split(key, 3)

@@ -12,7 +12,7 @@ from ..network import Network
 from ..neurons import variables
 from ..parameter import resolve
 from ..tasks import Task
-from .block import step_keys
+from .block import one_of, step_keys
 
 
 def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed: int | None) -> str:
@@ -25,7 +25,7 @@ def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed
         step: the step whose loss is bad, counted from 0.
         seed: whose loss is bad.
     """
-    net = nets if seed is None else jax.tree.map(lambda x: x[seed] if eqx.is_array(x) else x, nets)
+    net = one_of(nets, seed or 0, seed is not None)
     for path, leaf in jax.tree.leaves_with_path(eqx.filter(net, eqx.is_inexact_array)):
         if not bool(jnp.all(jnp.isfinite(leaf))):
             return f"The update of step {step} had made {_name(path)} not finite."

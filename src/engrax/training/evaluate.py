@@ -4,19 +4,20 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from ..errors import ArgumentError
+from ..meter import Activity, Bill, bill, observe
 from ..network import Network
 from ..parameter import positive_integer
 from ..tasks import Split, Task
 from ..trial import Trial
+from .block import one_of
 from .check import check_fit
 from .run import Run
 
-RATE = "firing_rate_hz"
+RATE, ENERGY = "firing_rate_hz", "energy_joules"
 
 
 def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test", batch: int = 64) -> dict[str, float]:
@@ -31,7 +32,7 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
     Returns:
         The task's metric by its name ("accuracy" or "loss") and its further metrics; for networks with spiking
         populations "firing_rate_hz", mean over their units and all valid steps, and with several of them also
-        "firing_rate_hz.NAME" of each.
+        "firing_rate_hz.NAME" of each; "energy_joules", of a mean trial at the meter's float32 prices (`engrax.meter`).
 
     Raises:
         ArgumentError: an argument is impossible, or network and task do not fit.
@@ -51,30 +52,47 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
 
 def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> dict[str, np.ndarray]:
     """All figures as (seeds,) arrays; `many`: the networks' arrays carry a leading axis of seeds."""
-    sums: dict[str, np.ndarray] = {}
+    return _figures(*_passes(nets, task, split, batch, many), nets, many)
+
+
+def meter(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tuple[dict[str, np.ndarray], Bill]:
+    """The figures that `measure` gives, and the energy bill of a trial, mean over seeds."""
+    sums, activity = _passes(nets, task, split, batch, many)
+    mean = jax.tree.map(lambda x: np.mean(x, axis=0), activity)
+    return _figures(sums, activity, nets, many), bill(one_of(nets, 0, many), mean)
+
+
+def _passes(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tuple[dict[str, np.ndarray], Activity]:
+    """Sums over the whole split, in double precision, with a leading axis of seeds."""
+    total: Any = None
     for trial in task.batches(split, batch):
-        for name, array in _sums(nets, trial, task, many).items():
-            sums[name] = sums.get(name, np.zeros(1)) + np.atleast_1d(np.asarray(array, np.float64))
-    seconds = sums.pop("seconds")
-    figures = {}
-    counts = {name: sums.pop(name) for name in list(sums) if name.startswith("spikes.")}
-    for name in [name for name in sums if not name.startswith("weight.")]:
-        figures[name] = sums[name] / sums[f"weight.{name}"]
-    if counts:
-        sizes = {name: nets.populations[name.removeprefix("spikes.")].size for name in counts}
-        figures[RATE] = sum(counts.values()) / (seconds * sum(sizes.values()))
-        if len(counts) > 1:
-            for name, total in counts.items():
-                figures[f"{RATE}.{name.removeprefix('spikes.')}"] = total / (seconds * sizes[name])
+        part = jax.tree.map(lambda x: np.asarray(x, np.float64), _sums(nets, trial, task, many))
+        part = part if many else jax.tree.map(lambda x: x[None], part)
+        total = part if total is None else jax.tree.map(np.add, total, part)
+    return total
+
+
+def _figures(sums: dict[str, np.ndarray], activity: Activity, nets: Network, many: bool) -> dict[str, np.ndarray]:
+    names = [name for name in sums if not name.startswith("weight.")]
+    figures = {name: sums[name] / sums[f"weight.{name}"] for name in names}
+    seconds = activity.steps * (nets.dt / 1000)
+    if activity.spikes:
+        rates = {name: (x.sum(-1), nets.populations[name].size) for name, x in activity.spikes.items()}
+        figures[RATE] = sum(x for x, _ in rates.values()) / (seconds * sum(size for _, size in rates.values()))
+        if len(rates) > 1:
+            figures |= {f"{RATE}.{name}": spikes / (seconds * size) for name, (spikes, size) in rates.items()}
+    seeds = range(len(seconds))
+    bills = [bill(one_of(nets, i, many), jax.tree.map(lambda x, i=i: x[i], activity)) for i in seeds]
+    figures[ENERGY] = np.array([b.joules() for b in bills])
     return figures
 
 
 @eqx.filter_jit
-def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> dict[str, Array]:
-    """Sums over one batch: figures times weight, weights, spikes by population, seconds of valid steps."""
+def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> tuple[dict[str, Array], Activity]:
+    """Sums over one batch: figures times weights, weights, and the activity."""
     spiking = tuple(name for name, neuron in nets.populations.items() if neuron.spiking)
 
-    def one(net: Network) -> dict[str, Any]:
+    def one(net: Network) -> tuple[dict[str, Array], Activity]:
         # Always the same key: stochastic models are measured on the same draws each time.
         record = net.run(trial.inputs, key=jax.random.key(0), record=spiking)
         weight = task.weight(trial)
@@ -83,10 +101,6 @@ def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> dict[str, Arra
         for name, figure in figures.items():
             value, items = figure if isinstance(figure, tuple) else (figure, weight)
             sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
-        valid = trial.valid()[..., None]
-        for name in spiking:
-            spikes = record[name]
-            sums[f"spikes.{name}"] = jnp.sum(spikes * jnp.broadcast_to(valid.astype(spikes.dtype), spikes.shape))
-        return {**sums, "seconds": jnp.sum(valid) * (net.dt / 1000)}
+        return sums, observe(net, trial, record)
 
     return eqx.filter_vmap(one)(nets) if many else one(nets)

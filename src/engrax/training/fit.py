@@ -26,7 +26,7 @@ from .block import BLOCK, begin, block, choose
 from .check import check_arguments, check_folder
 from .checkpoint import Position
 from .diagnose import diagnose
-from .evaluate import measure
+from .evaluate import measure, meter
 from .progress import Progress
 from .run import Run, finished
 from .store import write_arrays, write_json, write_lines
@@ -146,12 +146,13 @@ def fit(
                 checkpoint.save(folder, at, settings)
         chosen = at.best if at.history else at.nets  # nothing validated yet: the network as it is
         shown.say("measuring on test trials")
-        test = measure(chosen, task, "test", batch, many)
+        test, energy = meter(chosen, task, "test", batch, many)
 
     run = finished(
         nets=chosen,
         task=task,
         test=test,
+        energy=energy,
         validation=at.top if task.metric == "accuracy" else -at.top,
         history=at.history,
         losses=at.losses[..., : at.done].astype(nets.dtype),

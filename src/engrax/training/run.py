@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
-import jax
 import numpy as np
 
+from ..meter import PRICES, Bill
 from ..network import Network
 from ..tasks import Task
+from .block import one_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,9 @@ class Run:
         task: the task it was trained on.
         history: one dict a validation: step, seconds, loss (mean since the last one), validation figures.
         losses: the training loss of every step, regularisers included, (steps,) or (seeds, steps).
-        test: test figures, (seeds,) arrays by name: the metric, the task's further ones, "firing_rate_hz".
+        test: test figures, (seeds,) arrays by name: the metric, the task's further ones, "firing_rate_hz",
+            "energy_joules".
+        energy: the bill of a mean test trial, mean over seeds.
         validation: the metric on validation trials at each seed's best, (seeds,).
         steps: optimiser steps made.
         seconds: duration, compilation included.
@@ -36,6 +38,7 @@ class Run:
     history: list[dict[str, Any]]
     losses: np.ndarray
     test: dict[str, np.ndarray]
+    energy: Bill
     validation: np.ndarray
     steps: int
     seconds: float
@@ -76,13 +79,17 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The figures as plain numbers, as `engrax train --json` prints them."""
         metric = self.metric
-        further = {name: float(np.mean(v)) for name, v in self.test.items() if name not in (metric, "firing_rate_hz")}
+        named = (metric, "firing_rate_hz", "energy_joules")
+        further = {name: float(np.mean(v)) for name, v in self.test.items() if name not in named}
         return {
             f"test_{metric}": float(np.mean(self.test[metric])),
             f"test_{metric}_per_seed": self.test[metric].tolist(),
             f"validation_{metric}": float(np.mean(self.validation)),
             "final_loss": self.final_loss,
             "firing_rate_hz": self.firing_rate_hz,
+            "energy_joules": self.energy.joules(),
+            "energy_joules_int32": self.energy.joules("int32"),
+            "lstm_energy_joules": self.energy.lstm.joules(PRICES["float32"]),
             **{f"test_{name}": value for name, value in further.items()},
             "steps": self.steps,
             "seconds": round(self.seconds, 2),
@@ -95,5 +102,5 @@ def finished(*, nets: Network, task: Task, validation: np.ndarray, many: bool, *
     """The run, its best network picked on validation trials."""
     # Where nothing was validated every seed is as good.
     pick = int(np.argmax(validation if task.metric == "accuracy" else -validation))
-    network = jax.tree.map(lambda x: x[pick] if eqx.is_array(x) else x, nets) if many else nets
+    network = one_of(nets, pick, many)
     return Run(network=network, networks=nets if many else None, task=task, validation=validation, **rest)

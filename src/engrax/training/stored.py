@@ -6,7 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from ..errors import ArgumentError, DataError
 from ..network import Network
@@ -18,12 +20,19 @@ FILE = "recipe.json"
 
 
 class Stored(NamedTuple):
-    """A run read back: its recipe, the parts that the recipe makes, its best network, and its figures."""
+    """A run read back.
+
+    recipe, built: its recipe, and the parts that the recipe makes.
+    network: its best network.
+    networks: every seed's, arrays stacked along a leading axis; None without seeds.
+    result: its figures, as `Run.summary` gives them.
+    """
 
     folder: Path
     recipe: Recipe
     built: Built
     network: Network
+    networks: Network | None
     result: dict[str, Any]
 
 
@@ -86,10 +95,14 @@ def load_run(run: str | os.PathLike[str]) -> Stored:
     built = build(recipe)
     bound = built.rule.bind(built.net, jax.random.key(0))
     network, _ = read_arrays(folder / "network.safetensors", bound)
+    networks = None
+    if (count := recipe.training.seeds) is not None:
+        many = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)) if eqx.is_array(x) else x, bound)
+        networks, _ = read_arrays(folder / "networks.safetensors", many)
     result = read_json(folder / "result.json")
     if not isinstance(result, dict):
         raise DataError(f"{folder / 'result.json'} holds no figures.")
-    return Stored(folder, recipe, built, network, result)
+    return Stored(folder, recipe, built, network, networks, result)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, tuple[Any, Any]]]:
