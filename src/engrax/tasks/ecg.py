@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, PyTree
 from ..errors import TaskError
 from ..trial import Trial
 from .data import DataFile, fetch, package
-from .scoring import step_accuracy
+from .scoring import Decisions, step_accuracy, step_decisions
 from .settings import integer, number, word
 from .stored import StoredTask
 
@@ -139,6 +139,10 @@ class ECG(StoredTask):
             share = step_accuracy(outputs, trial.targets, trial.labelled)
             figures["accuracy_labelled"] = share, jnp.sum(trial.labelled, dtype=share.dtype)
         return figures
+
+    def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions:
+        """One decision at every step, as `score` counts them."""
+        return step_decisions(outputs, trial.targets, jnp.ones(trial.targets.shape, outputs.dtype))
 
 
 def _read(file: DataFile) -> tuple[Array, Array]:

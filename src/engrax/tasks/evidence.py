@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from ..errors import TaskError
 from ..trial import Trial
-from .scoring import step_weights, trial_accuracy
+from .scoring import Decisions, step_weights, trial_accuracy, trial_decisions
 from .settings import check_batch, check_split, integer, number
 from .task import SPLITS, Split, Task
 
@@ -133,6 +133,10 @@ class Evidence(Task):
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of right decisions by the mean of the outputs over the response window."""
         return trial_accuracy(outputs, trial.targets[-1], step_weights(trial))
+
+    def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions:
+        """One decision a trial, as `score` takes it."""
+        return trial_decisions(outputs, trial.targets[-1], step_weights(trial))
 
     def _sides(self, cues: ArrayLike) -> Int[Array, "batch cues"]:
         sides = jnp.asarray(cues)

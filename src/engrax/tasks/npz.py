@@ -13,7 +13,14 @@ from jaxtyping import Array, Float, PyTree
 
 from ..errors import DataError, TaskError, nearest
 from ..trial import Trial
-from .scoring import mean_squared_error, step_accuracy, step_weights, trial_accuracy
+from .scoring import (
+    Decisions,
+    mean_squared_error,
+    step_accuracy,
+    step_weights,
+    trial_accuracy,
+    trial_decisions,
+)
 from .settings import integer, number
 from .stored import StoredTask
 from .task import SPLITS
@@ -101,6 +108,12 @@ class Npz(StoredTask):
         if self.kind == "step":
             return step_accuracy(outputs, trial.targets, step_weights(trial))
         return mean_squared_error(outputs, trial)
+
+    def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions | None:
+        """One decision a trial or a step, as `score` takes it."""
+        if self.kind == "trial":
+            return trial_decisions(outputs, trial.targets, step_weights(trial))
+        return super().decisions(outputs, trial)
 
     def weight(self, trial: Trial) -> Float[Array, ""]:
         """Number of trials, or of steps that count where steps are scored."""

@@ -3,6 +3,8 @@
 An answer that is not a number is a wrong answer: `argmax` alone would call it class 0.
 """
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -47,6 +49,35 @@ def trial_accuracy(
     # The sum decides as the mean does. Outputs of steps that do not count may be anything, even not a number.
     total = jnp.sum(jnp.where(weights > 0, outputs * weights, 0.0), axis=0)
     return jnp.mean(right(total, classes).astype(outputs.dtype))
+
+
+class Decisions(NamedTuple):
+    """What was decided and what was right, one entry a decision: (trials,) or (time, trials); weights say how much."""
+
+    decided: Int[Array, "*axes"]
+    wanted: Int[Array, "*axes"]
+    weights: Float[Array, "*axes"]
+
+
+def step_decisions(
+    outputs: Float[Array, "time batch outputs"],
+    classes: Int[Array, "time batch"],
+    weights: Float[Array, "time batch"],
+) -> Decisions:
+    """One decision a step: the largest output."""
+    return Decisions(jnp.argmax(outputs, axis=-1).astype(classes.dtype), classes, weights)
+
+
+def trial_decisions(
+    outputs: Float[Array, "time batch outputs"],
+    classes: Int[Array, " batch"],
+    weights: Float[Array, "time batch"],
+) -> Decisions:
+    """One decision a trial: the largest mean output."""
+    weights = weights.astype(outputs.dtype)[..., None]
+    total = jnp.sum(jnp.where(weights > 0, outputs * weights, 0.0), axis=0)
+    ones = jnp.ones(classes.shape, outputs.dtype)
+    return Decisions(jnp.argmax(total, axis=-1).astype(classes.dtype), classes, ones)
 
 
 def mean_squared_error(outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..trial import Trial
+from .scoring import Decisions, step_decisions, step_weights, trial_decisions
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -52,3 +53,15 @@ class Task(eqx.Module):
         pair (figure, number of its items).
         """
         return {}
+
+    def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions | None:
+        """What was decided and what was right, for tables of confusion; None where nothing is decided.
+
+        Default: with a class for each trial, the largest output on average over its valid steps; with a class for each
+        step, the largest output at each, weighted by the mask; with real targets None.
+        """
+        if jnp.issubdtype(trial.targets.dtype, jnp.floating):
+            return None
+        if trial.targets.ndim == 1:
+            return trial_decisions(outputs, trial.targets, trial.valid())
+        return step_decisions(outputs, trial.targets, step_weights(trial))
