@@ -7,6 +7,9 @@ Network, task and optimiser as in Bellec et al. 2020 (Fig. 3 and the authors' pr
 in TensorFlow's form, rate regularisation towards 10 Hz. Ours is the learning rate, 1e-2 decaying by a cosine: with
 their constant 5e-3 the error still jumps between 5 and 15 % at 500 iterations. The network with the best validation
 figure is tested on 1,000 fresh trials with frozen weights. `lif`: the control without adaptation, by random e-prop.
+
+The decay of adaptive feedback, 1e-4 (their value for CTC), was chosen on seed 11, which is none of those reported:
+6.8 % error against 15 % with 1e-2. With 1e-3 the reported seeds ended at 8.8, 11.5 and 11.9 %.
 """
 
 import argparse
@@ -57,7 +60,7 @@ def rule_and_optimizer(name: str, steps: int, schedule: str) -> tuple[ex.rules.R
         return ex.rules.BPTT(regularizers=rates), adam
     feedback = "random" if name == "lif" else name
     rule = ex.rules.EProp(feedback=feedback, regularizers=rates)
-    return rule, optax.chain(adam, ex.optim.kolen_pollack(1e-3)) if name == "adaptive" else adam
+    return rule, optax.chain(adam, ex.optim.kolen_pollack(1e-4)) if name == "adaptive" else adam
 
 
 def run(name: str, seed: int, steps: int, batch: int, schedule: str) -> dict:

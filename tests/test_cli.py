@@ -17,8 +17,14 @@ RUNNER = CliRunner()
 # Small enough for a second of work.
 SMALL = [
     *("--set", "network.populations.hidden.size=12", "--set", "training.steps=4", "--set", "training.batch=8"),
-    *("--set", "training.validate_every=2", "--set", "training.seeds=1"),
+    *("--set", "training.validate_every=2", "--set", "training.seeds=1", "--no-report"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Runs are written to runs/ of the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 def engrax(*arguments):
@@ -35,7 +41,7 @@ def fails(code, *arguments):
     return result.stderr
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("list",)])
+@pytest.mark.parametrize("command", [(), *((name,) for name in ["train", "list", "evaluate", "energy", "report"])])
 def test_help_has_an_example(command):
     for flag in ("--help", "-h"):
         result = engrax(*command, flag)
@@ -82,7 +88,8 @@ def test_train_json_is_one_object_and_progress_goes_elsewhere():
     assert set(keys.split()) <= set(figures)
     assert isinstance(figures["test_accuracy"], float) and len(figures["test_accuracy_per_seed"]) == 2
     assert figures["test_accuracy"] == pytest.approx(np.mean(figures["test_accuracy_per_seed"]))
-    assert figures["run"] is None and figures["steps"] == 4
+    assert figures["run"] == "runs/digits" and figures["report"] is None and figures["steps"] == 4
+    assert json.loads(engrax("train", "digits", *SMALL, "--json").stdout)["run"] == "runs/digits-2"
     assert "step 4/4" in result.stderr
 
 

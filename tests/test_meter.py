@@ -121,7 +121,7 @@ def test_evaluate_and_energy_read_a_run_back(tmp_path) -> None:
     runner, out = CliRunner(), str(tmp_path / "run")
     small = ["network.populations.hidden.size=12", "training.steps=4", "training.batch=8", "training.seeds=2"]
     options = [word for change in small for word in ("--set", change)]
-    trained = runner.invoke(app, ["train", "digits", *options, "--out", out, "--json"])
+    trained = runner.invoke(app, ["train", "digits", *options, "--out", out, "--json", "--no-report"])
     assert trained.exit_code == 0, trained.output
     figures = json.loads(trained.stdout)
     again = json.loads(runner.invoke(app, ["evaluate", out, "--json"]).stdout)

@@ -13,6 +13,7 @@ from .trial import Trial
 
 if TYPE_CHECKING:
     from . import meter, optim, tasks, testing
+    from .reporting import report
     from .training import Run, evaluate, fit
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _LAZY = {
     "fit": "training",
     "evaluate": "training",
     "Run": "training",
+    "report": "reporting",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "meter",
     "neurons",
     "optim",
+    "report",
     "resolve",
     "rules",
     "surrogates",

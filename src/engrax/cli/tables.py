@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..reporting.text import joules, spread
+
+__all__ = ["add_energy", "add_figures", "joules", "seeds", "show", "table"]
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..meter import Bill
-
-PREFIXES = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))
 
 
 def table(title: str, *columns: str) -> "Table":
@@ -38,7 +40,7 @@ def add_figures(made: "Table", figures: Mapping[str, Any], split: str) -> None:
             population = name.partition(".")[2]
             made.add_row(f"firing rate{f' of {population}' if population else ''}", f"{np.mean(values):.1f} Hz")
         elif name != "energy_joules":
-            made.add_row(f"{split} {name.replace('_', ' ')}", spread(values, name))
+            made.add_row(f"{split} {name.replace('_', ' ')}", seeds(values, name))
 
 
 def add_energy(made: "Table", bill: "Bill") -> None:
@@ -50,19 +52,7 @@ def add_energy(made: "Table", bill: "Bill") -> None:
         made.add_row(f"energy a trial, {name}", f"{joules(bill.joules(name))}{times}")
 
 
-def joules(x: float) -> str:
-    """An energy with a fitting prefix."""
-    for unit, prefix in PREFIXES:
-        if x >= unit:
-            return f"{x / unit:.3g} {prefix}J"
-    return f"{x:.3g} J"
-
-
-def spread(values: Any, name: str) -> str:
-    """Mean and standard deviation over seeds; accuracies in per cent."""
-    v = np.atleast_1d(np.asarray(values, float))
-    number = (lambda x: f"{100 * x:.2f}") if "accuracy" in name else (lambda x: f"{x:.4g}")
-    unit = " %" if "accuracy" in name else ""
-    if v.size == 1:
-        return f"{number(v[0])}{unit}"
-    return f"{number(v.mean())} ± {number(v.std(ddof=1))}{unit} ({v.size} seeds)"
+def seeds(values: Any, name: str) -> str:
+    """Mean and spread over seeds, and how many they are."""
+    count = np.size(values)
+    return spread(values, name) + (f" ({count} seeds)" if count > 1 else "")

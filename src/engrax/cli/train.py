@@ -25,8 +25,12 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting by its dotted path; may be repeated."),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Networks to draw and train side by side.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the run's files; it must not hold a run yet.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the run's files; it must not hold a run yet. Left out: in runs/."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
+    page: Annotated[bool, typer.Option("--report/--no-report", help="Write a report page at the end.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Train the network of a RECIPE on its task, and measure it on test trials."""
@@ -38,18 +42,39 @@ def train(
         chosen = recipes.load(recipe, overrides, rule)
         built = build(chosen)
     with failing():
-        run = _fit(built, chosen, out, resume)
+        run = _fit(built, chosen, _folder(recipe, out, resume), resume)
         from ..training.store import dumps
 
+        path = _page(run, chosen, recipe) if page else None
         if as_json:
-            typer.echo(dumps(run.summary()))
+            typer.echo(dumps({**run.summary(), "report": path}))
         else:
-            _report(recipe, chosen, built, run)
+            _report(recipe, chosen, built, run, path)
     if run.interrupted:
         raise typer.Exit(1)
 
 
-def _fit(built: "Built", recipe: "Recipe", out: Path | None, resume: bool) -> "Run":
+def _folder(recipe: str, out: Path | None, resume: bool) -> Path:
+    """The folder for the run: the one asked for, or the first of runs/NAME, runs/NAME-2, ... that is not there."""
+    if out is not None:
+        return out
+    if resume:
+        raise ArgumentError("--resume: give --out, the folder of the run that is to go on.")
+    name, number = Path(recipe).stem, 1
+    while (folder := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def _page(run: "Run", recipe: "Recipe", name: str) -> Path:
+    from ..reporting import write_report
+
+    assert run.out is not None
+    title = f"{Path(name).stem} by {recipe.rule.name}"
+    return write_report(run, run.out / "report.html", title, recipe.model_dump(exclude_none=True))
+
+
+def _fit(built: "Built", recipe: "Recipe", out: Path, resume: bool) -> "Run":
     import jax
 
     from ..training import fit
@@ -57,10 +82,7 @@ def _fit(built: "Built", recipe: "Recipe", out: Path | None, resume: bool) -> "R
     from ..training.stored import write_recipe
 
     settings = built.training
-    if resume and out is None:
-        raise ArgumentError("--resume: give --out, the folder of the run that is to go on.")
-    if out is not None:
-        write_recipe(check_folder(out, resume), recipe, resume)
+    write_recipe(check_folder(out, resume), recipe, resume)
     return fit(
         built.net,
         built.task,
@@ -76,20 +98,21 @@ def _fit(built: "Built", recipe: "Recipe", out: Path | None, resume: bool) -> "R
     )
 
 
-def _report(name: str, recipe: "Recipe", built: "Built", run: "Run") -> None:
+def _report(name: str, recipe: "Recipe", built: "Built", run: "Run", page: Path | None) -> None:
     """A table of figures on standard output."""
-    from .tables import add_energy, add_figures, show, spread, table
+    from .tables import add_energy, add_figures, seeds, show, table
 
     made = table(f"{name} by {recipe.rule.name}", "", "figure")
     add_figures(made, {k: v for k, v in run.test.items() if "." not in k}, "test")
     baseline = getattr(built.task, "baseline", None)
     if callable(baseline):
         other: dict[str, Any] = baseline()
-        made.add_row(f"{other['name']}, test {run.metric}", spread([other[run.metric]], run.metric))
-    made.add_row(f"validation {run.metric}", spread(run.validation, run.metric))
+        made.add_row(f"{other['name']}, test {run.metric}", seeds([other[run.metric]], run.metric))
+    made.add_row(f"validation {run.metric}", seeds(run.validation, run.metric))
     add_energy(made, run.energy)
     made.add_row("steps", str(run.steps) + (" (interrupted)" if run.interrupted else ""))
     made.add_row("time", f"{run.seconds:.0f} s")
-    if run.out is not None:
-        made.add_row("files", str(run.out))
+    made.add_row("files", str(run.out))
+    if page is not None:
+        made.add_row("report", str(page))
     show(made)

@@ -62,6 +62,18 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise DataError(f"{path} cannot be read as JSON ({error}).") from error
 
 
+def read_lines(path: str | os.PathLike[str]) -> list[Any]:
+    """One JSON document a line.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no JSON.
+    """
+    try:
+        return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as lines of JSON ({error}).") from error
+
+
 def dumps(content: Any, indent: int | None = None) -> str:
     """JSON text; numbers that JSON lacks (NaN, infinities) become null."""
     return json.dumps(_plain(content), indent=indent, allow_nan=False)
