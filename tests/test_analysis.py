@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import engrax as ex
-from engrax.analysis import confusion, eligibility_traces
+from engrax.analysis import alignment, confusion, eligibility_traces
 from engrax.errors import ArgumentError
 
 
@@ -87,3 +87,38 @@ def test_confusion_explains_the_accuracy(name: str, key: jax.Array) -> None:
         digits = np.asarray(task.rows["test"][1])
         assert counts.sum(axis=1).tolist() == np.bincount(digits).tolist()
     assert confusion(network(ex.neurons.LIF(5), key, 100, 1), ex.tasks.get("pattern")) is None
+
+
+@pytest.mark.x64
+def test_alignment_of_a_rule_with_itself_and_with_its_reference(key: jax.Array) -> None:
+    net = network(ex.neurons.Rate(6, tau=5.0), key)
+    trial = ex.Trial(jax.random.normal(key, (20, 4, 3)), jnp.ones((20, 4, 2)))
+    same = alignment(net, trial, ex.rules.BPTT())
+    assert same.reference == "exact gradient" and set(same.projections) == {*net.projections, "all"}
+    for angle in same.projections.values():
+        assert angle.cosine == pytest.approx(1, abs=1e-12) and angle.norm_ratio == pytest.approx(1, abs=1e-12)
+    assert same.decrease == same.reference_decrease > 0
+    # A short step along the gradient lowers the loss by step length times slope.
+    _, grads = ex.rules.BPTT().value_and_grad(net, trial)
+    slopes = np.concatenate([np.ravel(x) for x in jax.tree.leaves(grads.projections)])
+    size = np.sqrt(sum(float((p.weight**2).sum()) for p in net.projections.values()))
+    assert same.decrease == pytest.approx(1e-3 * size * np.linalg.norm(slopes), rel=0.05)
+    local = alignment(net, trial, ex.rules.EProp())
+    other = ex.rules.EProp().value_and_grad(net, trial)[1]
+    a, b = (np.ravel(g.projections["input->hidden"].weight) for g in (other, grads))
+    assert local.projections["input->hidden"].cosine == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert local.projections["input->hidden"].norm_ratio == pytest.approx(np.linalg.norm(a) / np.linalg.norm(b))
+    # The readout's gradient is exact; the recurrent one is not.
+    assert local.projections["hidden->readout"].cosine == pytest.approx(1, abs=1e-12)
+    assert 0 < local.projections["hidden->hidden"].cosine < 0.9999
+    assert 0 < local.decrease < same.decrease
+
+
+def test_alignment_names_its_reference_and_zero_gradients(key: jax.Array) -> None:
+    net = network(ex.neurons.LIF(6, threshold=0.3), key)
+    trial = ex.Trial(jax.random.normal(key, (20, 4, 3)), jnp.ones((20, 4, 2)))
+    rule = ex.rules.EProp(feedback="random")
+    found = alignment(rule.bind(net, key), trial, rule)
+    assert found.reference == "surrogate-gradient BPTT"
+    still = alignment(net, ex.Trial(trial.inputs, net.run(trial.inputs).outputs), ex.rules.BPTT())
+    assert np.isnan(still.projections["all"].cosine) and still.decrease == 0

@@ -197,6 +197,19 @@ def test_firing_rates_are_in_hertz_of_the_networks_own_time_step():
     assert fast == pytest.approx(2 * slow, rel=1e-5)  # the same spikes in half the time
 
 
+def test_what_is_watched_joins_the_history():
+    seen = []
+
+    def watch(step, nets):
+        seen.append((step, nets.projections["hidden->readout"].weight.shape))
+        return {"answer": 42 + step}
+
+    run = quick(steps=6, validate_every=3, seeds=2, watch=watch)
+    assert seen == [(3, (2, 2, 12)), (6, (2, 2, 12))]
+    assert [entry["answer"] for entry in run.history] == [45, 48]
+    np.testing.assert_array_equal(run.losses, quick(steps=6, validate_every=3, seeds=2).losses)
+
+
 def test_networks_that_do_not_spike_have_no_rate():
     run = quick(network(hidden=ex.neurons.Rate(6)), rule=ex.rules.BPTT(), steps=2)
     assert run.firing_rate_hz is None

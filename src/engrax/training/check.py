@@ -25,6 +25,7 @@ def check_arguments(
     checkpoint_every: Any,
     out: Any,
     resume: Any,
+    watch: Any,
     progress: Any,
 ) -> None:
     """Raise an ArgumentError for an argument of `fit` that is impossible or does not fit the others."""
@@ -46,6 +47,8 @@ def check_arguments(
     for name, value in (("resume", resume), ("progress", progress)):
         if not isinstance(value, bool):
             raise ArgumentError(f"{name} must be True or False, got {value!r}.")
+    if watch is not None and not callable(watch):
+        raise ArgumentError(f"watch must be a function of (step, networks), got {watch!r}.")
     if resume and out is None:
         raise ArgumentError("resume: give out=, the folder of the run that is to go on.")
     if key is not None:

@@ -9,7 +9,8 @@ Seeds are one program: networks, optimiser states and keys carry a leading axis,
 
 import os
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,8 @@ from .progress import Progress
 from .run import Run, finished
 from .store import write_arrays, write_json, write_lines
 
+Watch: TypeAlias = Callable[[int, Network], Mapping[str, Any]]
+
 
 class TrainingError(EngraxError):
     """Training cannot go on: the loss is not a number any more. The message names step and population."""
@@ -48,6 +51,7 @@ class _Plan(NamedTuple):
     every: int
     saving: int
     many: bool
+    watch: Watch | None
 
 
 def fit(
@@ -64,6 +68,7 @@ def fit(
     checkpoint_every: int | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    watch: Watch | None = None,
     progress: bool = True,
 ) -> Run:
     """Train a network on a task by a rule.
@@ -84,6 +89,8 @@ def fit(
             seeds) and `checkpoints/` to.
         resume: go on from the newest checkpoint in `out`, to the same bits as if nothing had happened. The other
             arguments must be the same. Where `out` holds no checkpoint, training starts at the beginning.
+        watch: called at every validation with the step and the networks (arrays stacked over seeds, if there are
+            seeds); the dict of numbers that it returns is added to the history. It must not change anything.
         progress: show progress on standard error.
 
     Returns:
@@ -97,7 +104,20 @@ def fit(
         TrainingError: the loss is no longer finite; the message names the step and what is wrong there.
     """
     check_arguments(
-        net, task, rule, optimizer, steps, batch, seeds, key, validate_every, checkpoint_every, out, resume, progress
+        net,
+        task,
+        rule,
+        optimizer,
+        steps,
+        batch,
+        seeds,
+        key,
+        validate_every,
+        checkpoint_every,
+        out,
+        resume,
+        watch,
+        progress,
     )
     folder = None if out is None else check_folder(out, resume)
     started = time.perf_counter()
@@ -105,7 +125,7 @@ def fit(
     many = seeds is not None
     key = jax.random.key(0) if key is None else key
     keys = jax.random.split(key, seeds) if seeds is not None else key
-    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many)
+    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, watch)
     settings = {
         "steps": steps,
         "batch": batch,
@@ -232,4 +252,6 @@ def _validate(at: Position, plan: _Plan) -> Position:
         entry[f"validation_{name}"] = float(np.mean(values))
         if len(values) > 1:
             entry[f"validation_{name}_per_seed"] = [float(v) for v in values]
+    if plan.watch is not None:
+        entry.update(plan.watch(at.done, at.nets))
     return at._replace(best=best, top=np.where(better, scores, at.top), history=[*at.history, entry])
