@@ -11,25 +11,30 @@ from .app import app, failing
 if TYPE_CHECKING:
     from ..training import Run
     from ..training.build import Built
-    from ..training.recipe import Recipe
+    from ..training.recipe import Recipe as Settings
+
+
+Recipe = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="Name of a recipe (engrax list recipes), or path of a .toml file.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting by its dotted path; may be repeated."),
+]
+Seeds = Annotated[int | None, typer.Option(min=1, help="Networks to draw and train side by side.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")]
 
 
 @app.command(epilog="Example: engrax train digits --rule bptt --set training.steps=500 --seeds 3 --out runs/digits")
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Name of a recipe (engrax list recipes), or path of a .toml file.")
-    ],
+    recipe: Recipe,
     rule: Annotated[str | None, typer.Option(help="Another rule (engrax list rules); only the rule changes.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting by its dotted path; may be repeated."),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Networks to draw and train side by side.")] = None,
+    changes: Changes = None,
+    seeds: Seeds = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the run's files; it must not hold a run yet. Left out: in runs/."),
+        Path | None, typer.Option(help="Folder for the run's files; it must not hold a run yet. Left out: in runs/.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, to the same bits.")] = False,
+    resume: Resume = False,
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write a report page at the end.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
@@ -42,7 +47,7 @@ def train(
         chosen = recipes.load(recipe, overrides, rule)
         built = build(chosen)
     with failing():
-        run = _fit(built, chosen, _folder(recipe, out, resume), resume)
+        run = _fit(built, chosen, folder_for(recipe, out, resume), resume)
         from ..training.store import dumps
 
         path = _page(run, chosen, recipe) if page else None
@@ -54,7 +59,7 @@ def train(
         raise typer.Exit(1)
 
 
-def _folder(recipe: str, out: Path | None, resume: bool) -> Path:
+def folder_for(recipe: str, out: Path | None, resume: bool) -> Path:
     """The folder for the run: the one asked for, or the first of runs/NAME, runs/NAME-2, ... that is not there."""
     if out is not None:
         return out
@@ -66,7 +71,7 @@ def _folder(recipe: str, out: Path | None, resume: bool) -> Path:
     return folder
 
 
-def _page(run: "Run", recipe: "Recipe", name: str) -> Path:
+def _page(run: "Run", recipe: "Settings", name: str) -> Path:
     from ..reporting import write_report
 
     assert run.out is not None
@@ -74,7 +79,7 @@ def _page(run: "Run", recipe: "Recipe", name: str) -> Path:
     return write_report(run, run.out / "report.html", title, recipe.model_dump(exclude_none=True))
 
 
-def _fit(built: "Built", recipe: "Recipe", out: Path, resume: bool) -> "Run":
+def _fit(built: "Built", recipe: "Settings", out: Path, resume: bool) -> "Run":
     import jax
 
     from ..training import fit
@@ -98,7 +103,7 @@ def _fit(built: "Built", recipe: "Recipe", out: Path, resume: bool) -> "Run":
     )
 
 
-def _report(name: str, recipe: "Recipe", built: "Built", run: "Run", page: Path | None) -> None:
+def _report(name: str, recipe: "Settings", built: "Built", run: "Run", page: Path | None) -> None:
     """A table of figures on standard output."""
     from .tables import add_energy, add_figures, seeds, show, table
 

@@ -35,7 +35,7 @@ def hidden_of(net: Network) -> str:
 
 def curves(content: Content) -> "Figure":
     """Validation metric with the range over seeds, and training loss, against steps."""
-    figure, (top, bottom) = _figure(3.6, rows=2, sharex=True)
+    figure, (top, bottom) = axes(3.6, rows=2, sharex=True)
     factor = 100 if content.metric == "accuracy" else 1
     values = factor * content.validation
     top.plot(content.steps, values.mean(axis=1), color=BLUE, linewidth=1.8, marker="." if len(values) < 3 else None)
@@ -58,7 +58,7 @@ def activity(content: Content) -> "Figure":
     hidden = np.asarray(record[name])[:steps, 0]
     outputs = np.asarray(jax.tree.leaves(record.outputs)[0])[:steps, 0]
     time = np.arange(steps) * net.dt
-    figure, (top, middle, bottom) = _figure(5.0, rows=3, sharex=True, heights=(1, 2, 1.4))
+    figure, (top, middle, bottom) = axes(5.0, rows=3, sharex=True, heights=(1, 2, 1.4))
     _units(top, inputs, time, "input", events=bool(np.all(np.isin(inputs, (-1, 0, 1)))))
     _units(middle, hidden, time, name, events=net.populations[name].spiking)
     _outputs(bottom, outputs, time, np.asarray(trial.targets)[:, 0] if trial.targets.ndim > 1 else trial.targets[0])
@@ -81,7 +81,7 @@ def traces(content: Content) -> "Figure":
     found = np.asarray(eligibility_traces(net, trial, projection, pre))[:steps, 0]
     found = found[:, 0] if found.ndim == 3 else found
     units = np.sort(np.argsort(-np.abs(found).sum(axis=0))[:3])
-    figure, (top, bottom) = _figure(3.6, rows=2, sharex=True)
+    figure, (top, bottom) = axes(3.6, rows=2, sharex=True)
     for colour, unit in zip(CYCLE, units):
         top.plot(time, states[:, unit], color=colour, linewidth=1, label=f"{name} {unit}")
         bottom.plot(time, found[:, unit], color=colour, linewidth=1)
@@ -96,8 +96,8 @@ def weights(content: Content) -> "Figure":
     projections = list(content.network.projections.items())[:6]
     columns = 2
     rows = -(-len(projections) // columns)
-    figure, axes = _figure(2.3 * rows, rows=rows, columns=columns)
-    for axis, (name, projection) in zip(np.ravel(axes), projections):
+    figure, grid = axes(2.3 * rows, rows=rows, columns=columns)
+    for axis, (name, projection) in zip(np.ravel(grid), projections):
         matrix = np.asarray(projection.effective())
         matrix = matrix.reshape(-1, matrix.shape[-1])
         limit = float(np.quantile(np.abs(matrix), 0.99)) or 1.0
@@ -108,14 +108,14 @@ def weights(content: Content) -> "Figure":
         axis.set(xlabel="from unit", ylabel="onto unit")
         axis.tick_params(labelsize=7)
         figure.colorbar(image, ax=axis).ax.tick_params(labelsize=7)
-    for axis in np.ravel(axes)[len(projections) :]:
+    for axis in np.ravel(grid)[len(projections) :]:
         axis.set_visible(False)
     return figure
 
 
 def confusions(counts: np.ndarray) -> "Figure":
     """Which class was taken for which, in per cent of the class."""
-    figure, axis = _figure(3.8)
+    figure, axis = axes(3.8)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
     image = axis.imshow(share, cmap="cividis", vmin=0, vmax=100, rasterized=True)
     if len(counts) <= 12:
@@ -149,9 +149,10 @@ def svg(draw: Callable[[], "Figure"]) -> str:
     return text[text.index("<svg") :]
 
 
-def _figure(
+def axes(
     height: float, rows: int = 1, columns: int = 1, sharex: bool = False, heights: tuple[float, ...] | None = None
 ) -> tuple["Figure", Any]:
+    """A new figure of the usual width, and its axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
