@@ -1,0 +1,70 @@
+"""One network of a recipe, trained once and remembered, so that an interrupted experiment goes on with the next."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ..training import evaluate, fit
+from ..training.block import begin, one_of
+from ..training.build import build
+from ..training.recipe import load
+from ..training.store import dumps, read_json, write_json
+
+
+def run_once(
+    recipe: str,
+    changes: Sequence[str],
+    seed: int,
+    folder: Path,
+    say: Callable[[str], None],
+    untrained: bool = False,
+) -> dict[str, Any]:
+    """The figures of one training: those of `Run.summary` and `final_validation_...`.
+
+    Args:
+        recipe, changes: what to train; see `recipe.load`.
+        seed: draws weights, feedback and trials, with the recipe's own seed.
+        folder: where finished trainings are remembered, and unfinished ones go on.
+        say: told what is done.
+        untrained: also measure the network before training, as `untrained_loss` or `untrained_accuracy`.
+    """
+    chosen = load(recipe, changes)
+    settings = chosen.model_dump(exclude_none=True, exclude={"description", "expect"})
+    name = hashlib.sha256(dumps([settings, seed, untrained]).encode()).hexdigest()[:12]
+    path = folder / f"{recipe}-{seed}-{name}.json"
+    if path.is_file():
+        known: dict[str, Any] = read_json(path)
+        say(f"{path.stem}: already there")
+        return known
+    folder.mkdir(parents=True, exist_ok=True)
+    built = build(chosen)
+    key = jax.random.fold_in(jax.random.key(built.training.seed), seed)
+    metric = built.task.metric
+    before = {}
+    if untrained:
+        nets, _ = begin(built.net, jax.random.split(key, 1), built.rule, built.optimizer, True)
+        before = {f"untrained_{metric}": evaluate(one_of(nets, 0, True), built.task)[metric]}
+    run = fit(
+        built.net,
+        built.task,
+        built.rule,
+        built.optimizer,
+        built.training.steps,
+        batch=built.training.batch,
+        seeds=1,
+        key=key,
+        validate_every=built.training.validate_every,
+        out=folder / path.stem,
+        resume=True,
+    )
+    if run.interrupted:
+        raise KeyboardInterrupt
+    last = {f"final_{name}": value for name, value in run.history[-1].items() if name.startswith("validation_")}
+    found = json.loads(dumps({**run.summary(), **before, **last, "seed": seed, "recipe": settings}))
+    write_json(path, found)
+    say(f"{path.stem}: test {metric} {found[f'test_{metric}']:.4f}, {found['seconds']:.0f} s")
+    return found

@@ -1,0 +1,138 @@
+"""The registry of claims: what stands in it, what is answered, and that experiments measure what they say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from engrax.cli import app
+from engrax.papers import EXPERIMENTS, claim, claims, committed
+from engrax.papers.bellec2020 import Bellec2020Evidence, Bellec2020Pattern
+from engrax.papers.experiment import VERDICTS, Experiment, Found, interval
+from engrax.papers.yin2021 import Yin2021ECG
+
+RUNNER = CliRunner()
+KEYS = [
+    "paper",
+    "experiment",
+    "claim",
+    "source",
+    "measured",
+    "spread",
+    "verdict",
+    "command",
+    "seconds",
+    "date",
+    "version",
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_experiment_tests_a_claim_and_every_result_is_one() -> None:
+    assert {"bellec2020", "yin2021", "murray2019"} <= set(claims())
+    for (paper, name), kind in EXPERIMENTS.items():
+        assert kind().claim == claim(paper, name) and kind.source and kind.__doc__
+    for paper in claims():
+        for result in committed(paper):
+            assert set(result) >= KEYS and result["verdict"] in VERDICTS
+            if result["verdict"] != "untested":
+                assert (paper, result["experiment"]) in EXPERIMENTS and result["command"].startswith("engrax reproduce")
+
+
+def test_papers_are_shown_and_given_as_json() -> None:
+    shown = RUNNER.invoke(app, ["papers", "bellec2020"])
+    assert shown.exit_code == 0 and "evidence" in shown.stdout and "settings" in shown.stdout
+    results = json.loads(RUNNER.invoke(app, ["papers", "--json"]).stdout)
+    assert len(results) == sum(len(entries) for entries in claims().values())
+    wrong = RUNNER.invoke(app, ["papers", "bellec2002"])
+    assert wrong.exit_code == 2 and "bellec2020" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("bellec2002", "bellec2020"),
+        ("bellec2020/onlin", "Did you mean 'online'"),
+        ("bellec2020/atari", "no experiment for this yet"),
+        ("murray2019", "no experiment for this yet"),
+    ],
+)
+def test_what_is_not_there_is_named(target: str, message: str) -> None:
+    result = RUNNER.invoke(app, ["reproduce", target])
+    assert result.exit_code == 2 and message in result.stderr and not result.stdout
+
+
+def test_reproduce_leaves_a_result() -> None:
+    done = RUNNER.invoke(app, ["reproduce", "bellec2020/reference", "--out", "here", "--json"])
+    assert done.exit_code == 0, done.output
+    (result,) = json.loads(done.stdout)
+    assert result["verdict"] == "holds" and result["measured"]["evidence"]["nest"] < 1e-9
+    assert json.loads(Path("here/bellec2020/reference.json").read_text()) == result
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
+    """Trainings that are not made, but give these figures in turn."""
+    calls: list[tuple] = []
+
+    def run_once(recipe: str, changes: list[str], seed: int, *rest: object, **options: object) -> dict:
+        calls.append((recipe, tuple(changes), seed))
+        return {"seconds": 1.0, **figures[(len(calls) - 1) % len(figures)]}
+
+    for module in ("bellec2020", "yin2021"):
+        monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
+    return calls
+
+
+def run(experiment: Experiment, quick: bool = False) -> Found:
+    return experiment.run(quick, Path("folder"), lambda text: None)
+
+
+def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = [{"test_accuracy": x} for x in (0.84, 0.845, 0.85, 0.855, 0.86)]
+    calls = fake(monkeypatch, figures)
+    found = run(Yin2021ECG())
+    assert found.verdict == "holds" and found.measured == pytest.approx(0.85) and found.seeds == 5 and len(calls) == 5
+    assert {seed for _, _, seed in calls} == set(range(5))
+    fake(monkeypatch, [{"test_accuracy": x - 0.05} for x in (0.84, 0.845, 0.85, 0.855, 0.86)])
+    assert run(Yin2021ECG()).verdict == "fails"
+    assert run(Yin2021ECG(), quick=True).verdict == "untested"
+
+    fake(monkeypatch, [{"test_accuracy": x} for x in (0.94, 0.95, 0.96, 0.95, 0.94)])
+    assert run(Bellec2020Evidence()).verdict == "holds"
+    fake(monkeypatch, [{"test_accuracy": x} for x in [0.94, 0.95, 0.96, 0.95, 0.94, *[0.91, 0.92, 0.92, 0.91, 0.9]]])
+    assert run(Bellec2020Evidence()).verdict == "partly"
+    fake(monkeypatch, [{"test_accuracy": x} for x in (0.94, 0.5, 0.96, 0.95, 0.94)])
+    assert run(Bellec2020Evidence()).verdict == "unresolved"
+
+    losses = [{"untrained_loss": 1.0, "final_validation_loss": x} for x in (0.01, 0.02, 0.03, 0.02, 0.01)]
+    fake(monkeypatch, losses)
+    assert run(Bellec2020Pattern()).verdict == "holds"
+    fake(monkeypatch, [{**x, "untrained_loss": 0.1} for x in losses])
+    assert run(Bellec2020Pattern()).verdict == "unresolved"
+    fake(monkeypatch, [{"untrained_loss": 1.0, "final_validation_loss": 0.2 + x / 1000} for x in range(5)])
+    assert run(Bellec2020Pattern()).verdict == "fails"
+
+
+def test_a_training_is_remembered(tmp_path: Path) -> None:
+    from engrax.papers.runs import run_once
+
+    said: list[str] = []
+    changes = ["training.steps=3", "network.populations.hidden.size=10"]
+    first = run_once("pattern", changes, 1, tmp_path, said.append, untrained=True)
+    assert first["untrained_loss"] > 0 and first["final_validation_loss"] > 0
+    assert run_once("pattern", changes, 1, tmp_path, said.append, untrained=True) == first
+    assert "already there" in said[-1]
+    other = run_once("pattern", changes, 2, tmp_path, said.append, untrained=True)
+    assert other["untrained_loss"] != first["untrained_loss"]
+
+
+def test_the_interval_is_students() -> None:
+    # Student's t for four degrees of freedom is 2.776.
+    low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert high - low == pytest.approx(2 * 2.776 * np.sqrt(2.5 / 5), rel=1e-3) and (low + high) / 2 == pytest.approx(3)
