@@ -349,3 +349,28 @@ def test_lif_traces_are_rank_one(key):
 @pytest.mark.nightly
 def test_a_rule_is_checked_on_four_models_by_default():
     check_rule(ex.rules.EProp(feedback="symmetric"))
+
+
+def test_feedback_scale_sets_the_size_of_drawn_weights(key):
+    net = ex.Network(
+        {"hidden": ex.neurons.LIF(400), "out": ex.neurons.LI(4)},
+        [ex.Dense("input", "hidden"), ex.Dense("hidden", "out")],
+        inputs={"input": 2},
+        outputs="out",
+        key=key,
+    )
+
+    def weights(**options):
+        return np.asarray(ex.rules.EProp(**options).bind(net, key).feedback["out->hidden"].weight)
+
+    for kind, usual in (("random", 1.0), ("adaptive", 0.5), ("uniform", 0.05)):
+        plain, scaled = weights(feedback=kind), weights(feedback=kind, feedback_scale=0.2)
+        assert np.sqrt(np.mean(plain**2)) == pytest.approx(usual, rel=0.05)
+        np.testing.assert_allclose(scaled, 0.2 / usual * plain, rtol=1e-5)
+    unbound = ex.rules.EProp(feedback="random", feedback_scale=0.2)
+    assert np.std(np.asarray(unbound.bound(net).feedback["out->hidden"].weight)) == pytest.approx(0.2, rel=0.05)
+    for wrong in (0, -1.0, float("nan"), True):
+        with pytest.raises(ex.errors.ArgumentError, match="feedback_scale"):
+            ex.rules.EProp(feedback="random", feedback_scale=wrong)
+    with pytest.raises(ex.errors.ArgumentError, match="feedback_scale has no meaning"):
+        ex.rules.EProp(feedback_scale=0.1)

@@ -56,6 +56,8 @@ class EProp(Rule):
     Args:
         feedback: how errors reach a population: "symmetric" (the readout's own weights), "random" (fixed), "adaptive"
             (moves with the readout's weights; pair it with `optim.kolen_pollack`), "uniform" (all equal).
+        feedback_scale: standard deviation of random and adaptive feedback weights, value of uniform ones; None: 1,
+            1 / sqrt(outputs) and 1 / sqrt(units). Symmetric feedback has no weights of its own.
         evaluation: "offline", "online" or "chunked".
         chunk: steps a chunk.
         seed: draws the feedback weights of an unbound random rule.
@@ -71,6 +73,7 @@ class EProp(Rule):
     reference: ClassVar[str | None] = "local"
 
     feedback: str = choice("feedback", "symmetric", routes.KINDS)
+    feedback_scale: float | None = eqx.field(static=True, default=None)
     evaluation: str = choice("evaluation", "offline", ("offline", "online", "chunked"))
     chunk: int = eqx.field(static=True, default=100, converter=_at_least_one("chunk"))
     seed: int = eqx.field(static=True, default=0)
@@ -86,14 +89,22 @@ class EProp(Rule):
         ):
             raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {self.memory_budget!r}.")
 
+        scale = self.feedback_scale
+        if scale is not None:
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+                raise ArgumentError(f"EProp: feedback_scale must be a number > 0 or None, got {scale!r}.")
+            if self.feedback == "symmetric":
+                raise ArgumentError("EProp: feedback_scale has no meaning with symmetric feedback; leave it out.")
+
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
         """The network with feedback weights in `net.feedback["readout->population"]`, shaped (population, readout).
 
-        Random: N(0, 1). Adaptive: N(0, 1 / outputs). Uniform: 1 / sqrt(units). Symmetric: none.
+        Random: N(0, 1). Adaptive: N(0, 1 / outputs). Uniform: 1 / sqrt(units). Or as `feedback_scale` says. Symmetric:
+        none.
         """
         check_network(net)
         check_key(key)
-        return net if self.feedback == "symmetric" else routes.draw(net, self.feedback, key)
+        return net if self.feedback == "symmetric" else routes.draw(net, self.feedback, key, self.feedback_scale)
 
     def bound(self, net: Network) -> Network:
         """The network with feedback weights, drawn from `seed` where a random rule was never bound.
@@ -105,7 +116,7 @@ class EProp(Rule):
             return net
         if self.feedback == "adaptive":
             raise RuleError("adaptive feedback learns weights of its own: make them with net = rule.bind(net, key).")
-        return routes.draw(net, self.feedback, jax.random.PRNGKey(self.seed))
+        return routes.draw(net, self.feedback, jax.random.PRNGKey(self.seed), self.feedback_scale)
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         bound = self.bound(net)

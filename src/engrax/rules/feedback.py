@@ -42,16 +42,21 @@ def pairs(net: Network) -> OrderedDict[str, tuple[str, str]]:
     return OrderedDict((f"{r}->{n}", (r, n)) for r, n in ends)
 
 
-def draw(net: Network, kind: str, key: PRNGKeyArray) -> Network:
-    """The network with feedback weights of a kind: random N(0, 1); adaptive N(0, 1/outputs); uniform 1/sqrt(units)."""
+def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None) -> Network:
+    """The network with feedback weights of a kind.
+
+    Random and adaptive ones are normal with standard deviation `scale`, uniform ones are all equal to it; left out it
+    is 1, 1 / sqrt(outputs) and 1 / sqrt(units).
+    """
     feedback = OrderedDict()
     for index, (name, (readout, learner)) in enumerate(pairs(net).items()):
         shape = (net.populations[learner].size, net.populations[readout].size)
+        usual = {"random": 1.0, "adaptive": shape[1] ** -0.5, "uniform": shape[0] ** -0.5}[kind]
+        size = usual if scale is None else scale
         if kind == "uniform":
-            weight = jnp.full(shape, shape[0] ** -0.5, net.dtype)
+            weight = jnp.full(shape, size, net.dtype)
         else:
-            weight = jax.random.normal(jax.random.fold_in(key, index), shape, net.dtype)
-            weight = weight / shape[1] ** 0.5 if kind == "adaptive" else weight
+            weight = size * jax.random.normal(jax.random.fold_in(key, index), shape, net.dtype)
         if kind == "adaptive" and _forward(net, learner, readout) is None:
             raise RuleError(f"adaptive feedback to {learner!r} needs a projection {learner}->{readout} to follow.")
         feedback[name] = Feedback(weight, trainable=kind == "adaptive")
