@@ -63,6 +63,14 @@ class Spoilt(Majority):
         return ex.Trial(trial.inputs.at[2].set(jnp.nan), trial.targets, lengths=trial.lengths)
 
 
+class Unheard(Majority):
+    """The same with classes that the network has no outputs for."""
+
+    def sample(self, key, batch, split="train"):
+        trial = Majority.sample(self, key, batch, split)
+        return ex.Trial(trial.inputs, trial.targets + 1, lengths=trial.lengths)
+
+
 class Miss(Majority):
     """The same with a loss for a metric."""
 
@@ -229,6 +237,8 @@ def test_a_loss_that_is_no_number_names_its_step(key):
 def test_a_loss_that_is_no_number_names_the_population_and_the_input(key):
     with pytest.raises(TrainingError, match=r"not finite at step 1\. Input 'input' of its trials is not finite"):
         quick(task=Spoilt(), steps=4, key=key)
+    with pytest.raises(TrainingError, match=r"Its targets are classes from 1 to 2; the network has 2 outputs"):
+        quick(task=Unheard(), steps=4, key=key)
     net = network()
     huge = eqx.tree_at(lambda n: n.projections["hidden->readout"].weight, net, jnp.full((2, 12), 3e38))
     with pytest.raises(TrainingError, match=r"nan at step 1\. The current of population 'readout' is not finite from"):

@@ -540,3 +540,15 @@ def test_inputs_must_fit(key):
     ]:
         with pytest.raises(ex.errors.ArgumentError, match=message):
             net.run(inputs)
+
+
+@pytest.mark.unchecked
+def test_sizes_may_be_numpys(key):
+    net = ex.Network(
+        {"out": ex.neurons.LI(np.int64(2))},
+        [ex.Dense("input", "out")],
+        inputs={"input": np.int64(3)},
+        outputs="out",
+        key=key,
+    )
+    assert net.inputs == {"input": 3} and type(net.inputs["input"]) is int

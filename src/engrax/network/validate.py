@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..errors import NetworkError, unknown
 from ..neurons import Neuron, variables
@@ -29,9 +30,9 @@ def check_input_sizes(inputs: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     for name, size in inputs.items():
         if not isinstance(name, str) or "." in name or "->" in name or not name:
             raise NetworkError(f"an input's name must be a word without '.' or '->', got {name!r}.")
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise NetworkError(f"input {name!r}: size must be an integer of at least 1, got {size!r}.")
-    return tuple(inputs.items())
+    return tuple((name, int(size)) for name, size in inputs.items())
 
 
 def check_populations(populations: Any, dt: float, inputs: dict[str, int]) -> "OrderedDict[str, Neuron]":

@@ -34,6 +34,9 @@ def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed
     for name, x in net.check_inputs(trial.inputs).items():
         if not bool(jnp.all(jnp.isfinite(x))):
             return f"Input {name!r} of its trials is not finite."
+    wrong = _wrong_class(net, trial.targets)
+    if wrong:
+        return wrong
     watched = [f"{n}.{v}" for n, p in net.populations.items() for v in ("current", *variables(resolve(p).init_state()))]
     record = net.run(trial.inputs, record=watched)
     first: list[tuple[int, Any]] = []
@@ -46,6 +49,17 @@ def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed
     at, order = min(first)
     population, _, variable = watched[order].partition(".")
     return f"The {variable} of population {population!r} is not finite from time step {at} on."
+
+
+def _wrong_class(net: Network, targets: Any) -> str | None:
+    """A sentence about classes that no output stands for; None if there are none."""
+    if not net.single_output or not jnp.issubdtype(jnp.asarray(targets).dtype, jnp.integer):
+        return None
+    size = net.populations[net.output_specs[0].population].size
+    low, high = int(jnp.min(targets)), int(jnp.max(targets))
+    if low >= 0 and high < size:
+        return None
+    return f"Its targets are classes from {low} to {high}; the network has {size} outputs, for classes 0 to {size - 1}."
 
 
 def _name(path: Any) -> str:
