@@ -85,7 +85,7 @@ def traces(content: Content) -> "Figure":
     for colour, unit in zip(CYCLE, units):
         top.plot(time, states[:, unit], color=colour, linewidth=1, label=f"{name} {unit}")
         bottom.plot(time, found[:, unit], color=colour, linewidth=1)
-    top.legend(fontsize=7, frameon=False, ncols=3, loc="upper left")
+    _legend(top)
     top.set_ylabel(f"{variable}\n(arb. units)")
     bottom.set(xlabel="time (ms)", ylabel=f"eligibility\n{projection}, pre {pre}")
     return figure
@@ -175,9 +175,15 @@ def _outputs(axis: Any, outputs: np.ndarray, time: np.ndarray, target: Any) -> N
             time, outputs[:, unit], color=colour, linewidth=1, label=labels.get(unit), zorder=3 if unit in named else 2
         )
     if labels:
-        axis.legend(ncols=4, fontsize=7, frameon=False, loc="upper left", handlelength=1, columnspacing=1)
+        _legend(axis)
     if np.issubdtype(np.asarray(target).dtype, np.floating):
         axis.plot(time, np.asarray(target)[: len(time)], color="black", linestyle=":", linewidth=1, label="target")
+
+
+def _legend(axis: Any) -> None:
+    """Above the axes, where no curve runs."""
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 0.97)}
+    axis.legend(ncols=8, fontsize=7, frameon=False, handlelength=1, columnspacing=1, **place)
 
 
 def _units(axis: Any, values: np.ndarray, time: np.ndarray, name: str, events: bool) -> None:
