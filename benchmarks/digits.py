@@ -11,11 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 from records import ROOT, origin, save
 
-import engrax as ex
 from engrax.training import recipe as recipes
 from engrax.training.build import build
 
@@ -27,18 +25,7 @@ NAMES = {"eprop": "e-prop (recurrent paths cut)", "bptt": "BPTT"}
 def train(rule: str) -> dict:
     """The recipe by one rule: test figures and validation curves."""
     built = build(recipes.load("digits", rule=rule))
-    section = recipes.load("digits").training
-    result = ex.fit(
-        built.net,
-        built.task,
-        built.rule,
-        built.optimizer,
-        section.steps,
-        batch=section.batch,
-        seeds=section.seeds,
-        key=jax.random.key(section.seed),
-        validate_every=section.validate_every,
-    )
+    result = built.fit()
     return {
         **result.summary(),
         "steps_validated": [entry["step"] for entry in result.history],

@@ -70,20 +70,10 @@ class Watched(ECG):
 
 def run(rule: str, split: str, seed: int, steps: int) -> dict:
     """Train the recipe's network once and measure it."""
-    recipe = recipes.load("ecg", rule=rule)
+    recipe = recipes.load("ecg", [f"training.steps={steps}"], rule)
     built = build(recipe)
     key = jax.random.fold_in(jax.random.key(recipe.training.seed), seed)
-    result = ex.fit(
-        built.net,
-        Watched(validation=split),
-        built.rule,
-        built.optimizer,
-        steps,
-        batch=recipe.training.batch,
-        seeds=1,
-        key=key,
-        validate_every=recipe.training.validate_every,
-    )
+    result = built._replace(task=Watched(validation=split)).fit(seeds=1, key=key)
     validation = [entry["validation_accuracy"] for entry in result.history]
     watched = [entry["validation_test_accuracy"] for entry in result.history]
     return {

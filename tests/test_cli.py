@@ -194,7 +194,7 @@ def test_an_unforeseen_failure_is_one_message_unless_asked(monkeypatch):
     def broken(*arguments, **options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(ex.training, "fit", broken)
+    monkeypatch.setattr("engrax.training.build.fit", broken)
     result = engrax("train", "digits", *SMALL)
     assert result.exit_code == 1 and "ZeroDivisionError: a bug" in result.stderr and "Traceback" not in result.output
     monkeypatch.setenv("ENGRAX_TRACEBACK", "1")

@@ -80,27 +80,11 @@ def _page(run: "Run", recipe: "Settings", name: str) -> Path:
 
 
 def _fit(built: "Built", recipe: "Settings", out: Path, resume: bool) -> "Run":
-    import jax
-
-    from ..training import fit
     from ..training.check import check_folder
     from ..training.stored import write_recipe
 
-    settings = built.training
     write_recipe(check_folder(out, resume), recipe, resume)
-    return fit(
-        built.net,
-        built.task,
-        built.rule,
-        built.optimizer,
-        settings.steps,
-        batch=settings.batch,
-        seeds=settings.seeds,
-        key=jax.random.key(settings.seed),
-        validate_every=settings.validate_every,
-        out=out,
-        resume=resume,
-    )
+    return built.fit(out=out, resume=resume)
 
 
 def _report(name: str, recipe: "Settings", built: "Built", run: "Run", page: Path | None) -> None:

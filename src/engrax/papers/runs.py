@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from ..training import evaluate, fit
+from ..training import evaluate
 from ..training.block import begin, one_of
 from ..training.build import build
 from ..training.recipe import load
@@ -48,19 +48,7 @@ def run_once(
     if untrained:
         nets, _ = begin(built.net, jax.random.split(key, 1), built.rule, built.optimizer, True)
         before = {f"untrained_{metric}": evaluate(one_of(nets, 0, True), built.task)[metric]}
-    run = fit(
-        built.net,
-        built.task,
-        built.rule,
-        built.optimizer,
-        built.training.steps,
-        batch=built.training.batch,
-        seeds=1,
-        key=key,
-        validate_every=built.training.validate_every,
-        out=folder / path.stem,
-        resume=True,
-    )
+    run = built.fit(seeds=1, key=key, out=folder / path.stem, resume=True)
     if run.interrupted:
         raise KeyboardInterrupt
     last = {f"final_{name}": value for name, value in run.history[-1].items() if name.startswith("validation_")}

@@ -16,20 +16,33 @@ from ..neurons import MODELS, Neuron, surrogates
 from ..parameter import trainable
 from ..rules import RULES, Rule
 from ..synapses import Dense, Masked, Projection
+from .fit import fit
 from .recipe import PopulationSection, Recipe, TrainingSection, no_such
+from .run import Run
 
 PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked}
 REGULARIZERS = {"firing_rate": losses.FiringRate}
 
 
 class Built(NamedTuple):
-    """The parts of a recipe; `fit(built.net, built.task, built.rule, built.optimizer, ...)` is its training."""
+    """The parts of a recipe."""
 
     net: Network
     task: tasks.Task
     rule: Rule
     optimizer: optax.GradientTransformation
     training: TrainingSection
+
+    def fit(self, **options: Any) -> Run:
+        """Train as the recipe says. `options` are those of `engrax.fit`, and go before the recipe's."""
+        section = self.training
+        settings = {
+            "batch": section.batch,
+            "seeds": section.seeds,
+            "key": jax.random.key(section.seed),
+            "validate_every": section.validate_every,
+        }
+        return fit(self.net, self.task, self.rule, self.optimizer, section.steps, **{**settings, **options})
 
 
 def build(recipe: Recipe) -> Built:

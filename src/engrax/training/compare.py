@@ -14,7 +14,6 @@ from ..network import Network
 from ..trial import Trial
 from .block import one_of
 from .build import Built
-from .fit import fit
 from .run import Run
 
 
@@ -51,21 +50,7 @@ def compare(built: Built, out: Path | None = None, resume: bool = False, progres
     def watch(step: int, nets: Network) -> dict[str, Any]:
         return {"alignment": as_dict(alignment(one_of(nets, 0, many), trial, built.rule, key))}
 
-    run = fit(
-        built.net,
-        built.task,
-        built.rule,
-        built.optimizer,
-        settings.steps,
-        batch=settings.batch,
-        seeds=settings.seeds,
-        key=key,
-        validate_every=settings.validate_every,
-        out=out,
-        resume=resume,
-        watch=watch,
-        progress=progress,
-    )
+    run = built.fit(out=out, resume=resume, watch=watch, progress=progress)
     seconds, megabytes = _cost(run.network, built, trial)
     return Comparison(run, [(e["step"], from_dict(e["alignment"])) for e in run.history], seconds, megabytes)
 
