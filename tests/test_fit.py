@@ -140,6 +140,8 @@ def test_seeds_are_the_runs_they_stand_for(key):
         alone = quick(network().initialize(draw), key=own, steps=10)
         np.testing.assert_allclose(together.losses[i], alone.losses, rtol=1e-9)
         np.testing.assert_allclose(together.test["accuracy"][i], alone.test["accuracy"][0], rtol=1e-9)
+        numbered = quick(seeds=[i], key=key, steps=10)
+        np.testing.assert_allclose(numbered.losses, together.losses[i : i + 1], rtol=1e-9)
     assert len({tuple(row) for row in together.losses}) == 3
 
 
@@ -349,7 +351,7 @@ GARBAGE = {
     "optimizer": ("adam", None, THING, optax.adam, 0.1),
     "steps": (*COUNTS, None),
     "batch": (*COUNTS, None),
-    "seeds": COUNTS,
+    "seeds": (*COUNTS[:-1], [], [2, 2], [-1], [0.5], [True], ["a"], {}),
     "key": ("abc", 5, 1.5, THING, np.zeros(3)),
     "validate_every": COUNTS,
     "out": (5, THING, True, ""),

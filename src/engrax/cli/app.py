@@ -63,4 +63,4 @@ def main() -> None:
     app()
 
 
-from . import catalogue, compare, evaluate, papers, report, train  # noqa: E402, F401  (they register themselves)
+from . import bench, catalogue, compare, evaluate, papers, report, train  # noqa: E402, F401  (they register themselves)

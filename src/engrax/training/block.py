@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 from ..network import Network, trainable_leaves
 from ..rules import Rule
 from ..tasks import Task
+from ..trial import Trial
 
 # The most steps that one compiled call makes: calling costs little beside them, and Ctrl-C is soon answered.
 BLOCK = 25
@@ -53,11 +54,7 @@ def block(
 
     def step(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array]:
         sample, learn, repair = step_keys(key)
-        loss, grads = rule.value_and_grad(net, task.sample(sample, batch), learn)
-        # Optax itself relies on implicit promotion, which a program that calls us may have forbidden.
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, state = optimizer.update(grads, state, eqx.filter(net, trainable_leaves(net)))
-        return eqx.apply_updates(net, updates).constrain(repair), state, loss
+        return train_step(net, state, task.sample(sample, batch), rule, optimizer, (learn, repair))
 
     def steps(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array, Array]:
         arrays, rest = eqx.partition((net, state), eqx.is_array)
@@ -73,6 +70,17 @@ def block(
         return *eqx.combine(arrays, rest), losses, finite
 
     return eqx.filter_vmap(steps)(nets, states, keys) if many else steps(nets, states, keys)
+
+
+def train_step(
+    net: Network, state: PyTree, trial: Trial, rule: Rule, optimizer: Any, keys: tuple[PRNGKeyArray, PRNGKeyArray]
+) -> tuple[Network, PyTree, Array]:
+    """One step on one batch: gradient, optimiser, constraints. `keys` are for the rule and for the constraints."""
+    loss, grads = rule.value_and_grad(net, trial, keys[0])
+    # Optax itself relies on implicit promotion, which a program that calls us may have forbidden.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        updates, state = optimizer.update(grads, state, eqx.filter(net, trainable_leaves(net)))
+    return eqx.apply_updates(net, updates).constrain(keys[1]), state, loss
 
 
 def _finite(net: Network) -> Bool[Array, ""]:

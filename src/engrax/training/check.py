@@ -1,6 +1,7 @@
 """What `fit` is given, checked before anything is compiled; every message names the argument and the remedy."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ def check_arguments(
         raise ArgumentError(f"optimizer must be an Optax transformation, such as optax.adam(1e-3), got {optimizer!r}.")
     positive_integer("steps")(steps)
     positive_integer("batch")(batch)
-    every = {"seeds": seeds, "validate_every": validate_every, "checkpoint_every": checkpoint_every}
+    if not isinstance(seeds, int):
+        _check_seeds(seeds)
+    every = {
+        "seeds": seeds if isinstance(seeds, int) else None,
+        "validate_every": validate_every,
+        "checkpoint_every": checkpoint_every,
+    }
     for name, value in every.items():
         if value is not None:
             positive_integer(name)(value)
@@ -54,6 +61,17 @@ def check_arguments(
     if key is not None:
         check_key(key)
     check_fit(net, task)
+
+
+def _check_seeds(seeds: Any) -> None:
+    """Several seeds by their numbers."""
+    if seeds is None:
+        return
+    fine = isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds) > 0
+    if not fine or not all(isinstance(s, int) and not isinstance(s, bool) and 0 <= s < 2**32 for s in seeds):
+        raise ArgumentError(f"seeds must be how many, or a sequence of integers >= 0, got {seeds!r}.")
+    if len(set(seeds)) < len(seeds):
+        raise ArgumentError(f"seeds: each can be trained once, got {list(seeds)}.")
 
 
 def check_fit(net: Network, task: Task) -> None:

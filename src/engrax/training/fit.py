@@ -9,7 +9,8 @@ Seeds are one program: networks, optimiser states and keys carry a leading axis,
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -51,6 +52,7 @@ class _Plan(NamedTuple):
     every: int
     saving: int
     many: bool
+    numbers: Sequence[int]
     watch: Watch | None
 
 
@@ -62,7 +64,7 @@ def fit(
     steps: int,
     *,
     batch: int = 64,
-    seeds: int | None = None,
+    seeds: int | Sequence[int] | None = None,
     key: PRNGKeyArray | None = None,
     validate_every: int | None = None,
     checkpoint_every: int | None = None,
@@ -80,7 +82,8 @@ def fit(
         optimizer: any Optax transformation.
         steps: optimiser steps.
         batch: trials a step, and a batch of validation and test trials.
-        seeds: None trains `net` as it is; n trains n networks drawn by `net.initialize`, side by side.
+        seeds: None trains `net` as it is; n trains n networks drawn by `net.initialize`, side by side, seeds 0 to
+            n - 1. A sequence trains those seeds; seed 7 is the same network with the same trials in whatever company.
         key: drives weights (with `seeds`), feedback weights and trials; None: `jax.random.key(0)`. A run with the
             same key is the same run.
         validate_every: steps between validations; None: ten in all. The last step is always validated.
@@ -124,12 +127,14 @@ def fit(
     every = max(1, steps // 10) if validate_every is None else validate_every
     many = seeds is not None
     key = jax.random.key(0) if key is None else key
-    keys = jax.random.split(key, seeds) if seeds is not None else key
-    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, watch)
+    numbers = range(seeds or 1) if seeds is None or isinstance(seeds, int) else list(seeds)
+    one = partial(jax.random.fold_in, key)
+    keys = jax.vmap(one)(np.asarray(numbers, np.uint32)) if many else key
+    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, numbers, watch)
     settings = {
         "steps": steps,
         "batch": batch,
-        "seeds": seeds,
+        "seeds": seeds if seeds is None or isinstance(seeds, int) else list(seeds),
         "key": jax.random.key_data(key).tolist(),
         "validate_every": every,
         "task": type(task).__name__,
@@ -137,8 +142,8 @@ def fit(
     }
 
     nets, states = begin(net, keys, rule, optimizer, many)
-    losses = np.zeros((*([seeds] if seeds else []), steps))
-    at = Position(0, nets, states, nets, np.full(seeds or 1, -np.inf), losses, [], 0.0)
+    losses = np.zeros((len(numbers), steps) if many else steps)
+    at = Position(0, nets, states, nets, np.full(len(numbers), -np.inf), losses, [], 0.0)
     interrupted = False
     with Progress(steps, task.metric, progress) as shown:
         if folder is not None and resume:
@@ -228,7 +233,7 @@ def _check_finite(at: Position, finite: np.ndarray, plan: _Plan) -> None:
     nets, *_ = block(at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many)
     step, loss = at.done + after, losses[seed, after]
     why = diagnose(nets, plan.task, plan.keys, plan.batch, step, seed if plan.many else None)
-    whose = f" of seed {seed}" if plan.many else ""
+    whose = f" of seed {plan.numbers[seed]}" if plan.many else ""
     what = f"the loss{whose} became {loss}" if not np.isfinite(loss) else f"the update{whose} is not finite"
     raise TrainingError(
         f"{what} at step {step + 1}. {why} Lower the learning rate, clip the gradient (optax.clip_by_global_norm), "

@@ -1,0 +1,1 @@
+"""Speed and memory of a training step on this machine, beside the peers that are installed."""

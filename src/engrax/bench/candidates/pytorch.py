@@ -1,0 +1,106 @@
+"""Plain PyTorch: a loop over time in Python, a surrogate as `autograd.Function`. Products with inputs are hoisted."""
+
+from typing import Any
+
+from ..candidate import Candidate, Seen, Trainer, Variant
+from ..workload import ADAM, DAMPENING, Arrays, Workload
+
+
+class PyTorch(Candidate):
+    """PyTorch, eager."""
+
+    name, package, modules = "pytorch", "torch", ("torch",)
+
+    def build(self, workload: Workload, arrays: Arrays, variant: Variant) -> Trainer:
+        return Eager(workload, arrays)
+
+
+def spike_function() -> Any:
+    """The workloads' spike as a differentiable function (voltage above threshold, baseline threshold)."""
+    import torch
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, above: Any, threshold: float) -> Any:
+            ctx.save_for_backward(above)
+            ctx.threshold = threshold
+            return (above > 0).to(above.dtype)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            (above,) = ctx.saved_tensors
+            psi = DAMPENING / ctx.threshold * torch.clamp(1 - above.abs() / ctx.threshold, min=0)
+            return grads[0] * psi, None
+
+    return Spike.apply
+
+
+class TorchTrainer(Trainer):
+    """What all trainers on PyTorch share: weights as parameters, the loss, Adam. `forward` differs."""
+
+    def __init__(self, workload: Workload, arrays: Arrays) -> None:
+        import torch
+
+        self.workload = workload
+        self.inputs = torch.as_tensor(arrays.inputs)
+        self.classes = torch.as_tensor(arrays.classes).long()
+        self.beta = torch.as_tensor(arrays.beta)
+        names = ("input", "recurrent", "output")
+        self.weights = {n: torch.nn.Parameter(torch.as_tensor(getattr(arrays, n)).clone()) for n in names}
+        self.prepare()
+        self.optimizer = torch.optim.Adam(
+            self.weights.values(), ADAM["learning_rate"], (ADAM["b1"], ADAM["b2"]), ADAM["eps"]
+        )
+
+    def prepare(self) -> None:
+        """Make the framework's own modules; they must hold the parameters in `self.weights`."""
+
+    def forward(self) -> tuple[Any, Any]:
+        """Readout and spikes, (time, batch, units)."""
+        raise NotImplementedError
+
+    def loss(self, readout: Any) -> Any:
+        """Cross-entropy over the last steps."""
+        import torch
+
+        late = readout[-self.workload.window :]
+        classes = self.classes.expand(late.shape[:2])
+        return torch.nn.functional.cross_entropy(late.flatten(0, 1), classes.flatten())
+
+    def step(self) -> float:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.forward()[0])
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.item())
+
+    def look(self) -> Seen:
+        self.optimizer.zero_grad(set_to_none=True)
+        readout, spikes = self.forward()
+        loss = self.loss(readout)
+        loss.backward()
+        gradients = {name: weight.grad.numpy().copy() for name, weight in self.weights.items()}
+        return Seen(float(loss.item()), spikes.detach().numpy(), gradients)
+
+
+class Eager(TorchTrainer):
+    """The equations, line by line."""
+
+    def forward(self) -> tuple[Any, Any]:
+        import torch
+
+        w, spike = self.workload, spike_function()
+        current = self.inputs @ self.weights["input"].T
+        zero = current.new_zeros((w.batch, w.hidden))
+        v, slow, z, spikes = zero, zero, zero, []
+        for t in range(w.steps):
+            slow = w.rho * slow + z
+            v = w.alpha * v + current[t] + z @ self.weights["recurrent"].T - w.threshold * z
+            z = spike(v - w.threshold - self.beta * slow, w.threshold)
+            spikes.append(z)
+        drive = torch.stack(spikes) @ self.weights["output"].T
+        y, readout = drive.new_zeros(drive.shape[1:]), []
+        for t in range(w.steps):
+            y = w.kappa * y + (1 - w.kappa) * drive[t]
+            readout.append(y)
+        return torch.stack(readout), torch.stack(spikes)

@@ -1,0 +1,102 @@
+"""One candidate in a process of its own, which takes a training step whenever it is told to.
+
+    python -m engrax.bench.worker CANDIDATE RULE EVALUATION PATH WORKLOAD THREADS [--small]
+
+It answers every line on standard input with a line of JSON: "look" (small networks only: loss and difference from the
+equations), "step" (seconds and loss), "memory" (peak in MB), and ends with its input.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .candidate import Seen, Variant
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until standard input ends."""
+    name, rule, evaluation, path, workload_name, threads, *small = arguments
+    # What a framework prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    limit_threads(int(threads))
+
+    def answer(value: Any) -> None:
+        answers.write(json.dumps(value) + "\n")
+        answers.flush()
+
+    try:
+        from .candidates import CANDIDATES
+        from .workload import WORKLOADS
+
+        variant, workload = Variant(rule, evaluation, path), WORKLOADS[workload_name]
+        if small:
+            import jax
+            import numpy as np
+
+            jax.config.update("jax_enable_x64", True)
+            workload = workload.small()
+            arrays = workload.arrays(dtype=np.float64)
+        else:
+            arrays = workload.arrays()
+        before = _memory("VmRSS") if _forget_peak() else None
+        trainer = CANDIDATES[name]().build(workload, arrays, variant)
+        answer({"ready": True})
+        for line in sys.stdin:
+            if line.strip() == "look":
+                answer(compared(trainer.look(), workload, arrays, rule))
+            elif line.strip() == "step":
+                started = time.perf_counter()
+                loss = trainer.step()
+                answer({"seconds": time.perf_counter() - started, "loss": loss})
+            else:
+                answer({"peak_mb": None if before is None else round(_memory("VmHWM") - before, 1)})
+    except Exception as error:
+        answer({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
+        raise
+
+
+def limit_threads(threads: int) -> None:
+    """Keep this process on its first `threads` cores; thread pools made later size themselves by it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def compared(seen: Seen, workload: Any, arrays: Any, rule: str) -> dict[str, Any]:
+    """How far loss, spikes and, by BPTT, gradients are from what they should be."""
+    import numpy as np
+
+    from .candidates.own import Engrax
+    from .reference import run
+
+    loss, spikes = run(workload, arrays)
+    found = {"loss": abs(seen.loss / loss - 1), "spikes": float(np.mean((seen.spikes > 0.5) != spikes))}
+    if rule == "bptt":
+        expected = Engrax().build(workload, arrays, Variant()).look().gradients
+        errors = [np.linalg.norm(seen.gradients[n] - g) / np.linalg.norm(g) for n, g in expected.items()]
+        found["gradient"] = float(max(errors))
+    return found
+
+
+def _forget_peak() -> bool:
+    """Let the high-water mark of memory begin here; False where the system has no such thing."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _memory(figure: str) -> float:
+    """A figure of this process in MB: VmRSS now, VmHWM at its highest."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{figure}:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
