@@ -69,6 +69,38 @@ def test_truncation_cuts_at_block_borders(key, truncation, checkpoint):
     assert not jnp.allclose(full, gradient.projections["hidden->hidden"].weight)
 
 
+@pytest.mark.x64
+@pytest.mark.parametrize("checkpoint", [None, 4])
+@pytest.mark.parametrize("delays", [(0, 1), (3, 0), (STEPS + 4, 2)])
+def test_errors_from_narrow_populations_arrive(key, delays, checkpoint):
+    """They are multiplied by the weights inside the loop; the gradient is that of JAX through the run."""
+    net = ex.Network(
+        {"hidden": ex.neurons.ALIF(17, threshold=0.5, beta=0.3), "out": ex.neurons.LI(2), "more": ex.neurons.LI(1)},
+        [
+            ex.Dense("input", "hidden"),
+            ex.Dense("hidden", "hidden"),
+            ex.Dense("hidden", "out", delay=delays[0]),
+            ex.Dense("hidden", "more", delay=delays[1]),
+            ex.Dense("more", "out", delay=0),
+        ],
+        inputs={"input": 4},
+        outputs="out",
+        key=key,
+    )
+    trial = ex.Trial(2 * jax.random.normal(key, (STEPS, BATCH, 4)), jax.random.normal(key, (STEPS, BATCH, 2)))
+    moved, fixed = eqx.partition(net, ex.trainable_leaves(net))
+
+    def value(moved):
+        outputs = eqx.combine(moved, fixed).run(trial.inputs).outputs
+        return jnp.mean(jnp.square(outputs - trial.targets))
+
+    loss, wanted = jax.value_and_grad(value)(moved)
+    found, gradient = ex.rules.BPTT(checkpoint=checkpoint).value_and_grad(net, trial)
+    assert abs(float(found - loss)) < 1e-12
+    for x, y in zip(jax.tree.leaves(wanted), jax.tree.leaves(gradient), strict=True):
+        assert jnp.max(jnp.abs(x - y)) <= 1e-10 * jnp.max(jnp.abs(x))
+
+
 def test_truncation_must_hold_whole_checkpoints():
     with pytest.raises(ex.errors.ArgumentError, match="multiple"):
         ex.rules.BPTT(truncation=10, checkpoint=3)

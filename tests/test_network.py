@@ -340,7 +340,7 @@ def test_dicts_keep_their_order_through_jit_and_tree_map(key):
 
 def test_outputs_and_records_by_name(key):
     net = ex.Network(
-        {"h": N.LIF(3), "r": N.LI(2)},
+        {"h": N.LIF(3, refractory=2.0), "r": N.LI(2)},
         [Dense("x", "h"), Dense("h", "r")],
         inputs={"x": 2},
         outputs={"v": "h.voltage", "y": "r"},

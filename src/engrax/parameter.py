@@ -102,6 +102,12 @@ def parameter(
         minimum: smallest value allowed.
         exclusive: whether `minimum` itself is refused.
     """
+    extra: dict[str, Any] = {} if default is None else {"default": default}
+    return eqx.field(converter=checked(name, minimum, exclusive), metadata={"parameter": name}, **extra)
+
+
+def checked(name: str, minimum: float | None = None, exclusive: bool = False) -> Callable[[Any], Array | Parameter]:
+    """The converter of such a field."""
 
     def convert(x: Any) -> Array | Parameter:
         if is_parameter(x):
@@ -118,8 +124,7 @@ def parameter(
             sign = ">" if exclusive else ">="
             raise ArgumentError(f"{name} must be {sign} {minimum:g}, got {value}.")
 
-    extra: dict[str, Any] = {} if default is None else {"default": default}
-    return eqx.field(converter=convert, metadata={"parameter": name}, **extra)
+    return convert
 
 
 def choice(name: str, default: str, options: tuple[str, ...]) -> Any:

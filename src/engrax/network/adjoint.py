@@ -14,12 +14,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..neurons import Neuron, variables
+from ..neurons import Neuron, slots
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection, transpose
 from .engine import Tape, port_delta
 from .graph import components
 from .network import Network
+
+# An error from a population this many times smaller is multiplied by the weights step by step inside the loop: as a
+# sequence it would take more time to write and read than to compute.
+NARROW = 8
 
 
 class Path(NamedTuple):
@@ -27,6 +31,13 @@ class Path(NamedTuple):
 
     projection: Projection
     weight: Array
+
+
+class Sent(NamedTuple):
+    """What a narrow population felt, at the steps at which `weight` (post, pre) sends it back: (time, batch, post)."""
+
+    weight: Array
+    delta: Array
 
 
 class Cotangents(NamedTuple):
@@ -88,7 +99,7 @@ def _variable_cotangent(like: PyTree, neuron: Neuron, given: dict[str, Array]) -
     zero = jax.tree.map(jnp.zeros_like, like)
     if not given:
         return zero
-    names = variables(neuron.init_state())
+    names = slots(neuron.init_state())
     leaves, treedef = jax.tree.flatten(zero, is_leaf=lambda x: x is None)
     for name, value in given.items():
         leaves[names.index(name)] = value
@@ -132,14 +143,21 @@ def backward(
     states: dict[str, PyTree] = {}
     groups = components(net.order, [(p.projection.pre, p.projection.post) for p in paths])
     for group in reversed(groups):
+        narrow: dict[str, list[Sent]] = {n: [] for n in group}
         for path in paths:
             pre, post = path.projection.pre, path.projection.post
             if pre in group and post not in group:
-                back = transpose(path.weight, port_delta(net, path.projection, delta[post]))
-                _send_back(arriving, history, pre, back, path.projection.delay or 0)
+                felt, delay = port_delta(net, path.projection, delta[post]), path.projection.delay or 0
+                if felt.ndim == 3 and NARROW * felt.shape[-1] <= net.populations[pre].size:
+                    _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
+                    narrow[pre].append(Sent(path.weight, _earlier(felt, delay)))
+                else:
+                    back = transpose(path.weight, felt)
+                    _into_history(history, pre, back[:delay], delay)
+                    _arrive(arriving, pre, _earlier(back, delay))
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
-        own = {n: arriving[n] if n in arriving else jnp.zeros_like(tape.outputs[n]) for n in group}
-        result = _component(net, group, internal, tape, own, cotangents, local, per_trial)
+        own = {n: arriving[n] for n in group if n in arriving}
+        result = _component(net, group, internal, tape, own, narrow, cotangents, local, per_trial)
         delta.update(result.delta)
         parameters.update(result.parameters)
         states.update(result.states)
@@ -166,22 +184,25 @@ def backward_population(
         state: dE by the float leaves of the final state.
     """
     cotangents = Cotangents({}, {name: variables}, {name: state}, {})
-    return _component(net, (name,), [], tape, {name: outputs}, cotangents, True, True)
+    return _component(net, (name,), [], tape, {name: outputs}, {name: []}, cotangents, True, True)
 
 
 def _arrive(arriving: dict[str, Array], name: str, g: Array) -> None:
     arriving[name] = arriving[name] + g if name in arriving else g
 
 
-def _send_back(arriving: dict[str, Array], history: dict[str, Array], name: str, back: Array, delay: int) -> None:
-    """Put an error (time, batch, units) that a projection felt onto the outputs it saw `delay` steps earlier."""
-    steps, depth = back.shape[0], history[name].shape[0]
+def _into_history(history: dict[str, Array], name: str, back: Array, delay: int) -> None:
+    """Put an error that a projection felt in its first `delay` steps onto the outputs from before the run."""
     if delay:
-        early = min(delay, steps)
-        first = depth - delay
-        history[name] = history[name].at[first : first + early].add(back[:early])
-        back = jnp.concatenate([back[early:], jnp.zeros((early, *back.shape[1:]), back.dtype)])
-    _arrive(arriving, name, back)
+        first = history[name].shape[0] - delay
+        history[name] = history[name].at[first : first + back.shape[0]].add(back)
+
+
+def _earlier(felt: Array, delay: int) -> Array:
+    """A sequence (time, batch, units) moved to the steps at which its causes were sent, `delay` earlier."""
+    late = felt[delay:]
+    nothing = jnp.zeros((felt.shape[0] - late.shape[0], *felt.shape[1:]), felt.dtype)
+    return jnp.concatenate([late, nothing]) if delay else felt
 
 
 def _component(
@@ -190,6 +211,7 @@ def _component(
     internal: list[Path],
     tape: Tape,
     arriving: dict[str, Array],
+    narrow: dict[str, list[Sent]],
     cotangents: Cotangents,
     local: bool,
     per_trial: bool,
@@ -219,7 +241,12 @@ def _component(
 
     def back(carry: Any, xs: Any) -> Any:
         g_state, g_own, pending = carry
-        outputs = {n: xs["arriving"][n] + pending[n][0] if n in pending else xs["arriving"][n] for n in group}
+        outputs = {}
+        for n in group:
+            terms = [xs["arriving"][n]] if n in arriving else []
+            terms += [transpose(sent.weight, felt) for sent, felt in zip(narrow[n], xs["narrow"][n], strict=True)]
+            terms += [pending[n][0]] if n in pending else []
+            outputs[n] = sum(terms[1:], terms[0]) if terms else jnp.zeros((batch, net.populations[n].size), net.dtype)
         pending = {n: jnp.concatenate([p[1:], jnp.zeros_like(p[:1])]) for n, p in pending.items()}
         g_state, g_own, deltas = dict(g_state), dict(g_own), {}
         for name in order:
@@ -254,6 +281,7 @@ def _component(
 
     xs = {
         "arriving": arriving,
+        "narrow": {n: [sent.delta for sent in narrow[n]] for n in group},
         "floats": floats,
         "counters": counters,
         "currents": {n: tape.currents[n] for n in group},

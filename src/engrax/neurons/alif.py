@@ -24,7 +24,7 @@ class ALIFState(NamedTuple):
 
     voltage: Float[Array, "..."]
     adaptation: Float[Array, "..."]
-    refractory: Int[Array, "..."]
+    refractory: Int[Array, "..."] | None
 
 
 class ALIF(LIF):
@@ -52,7 +52,7 @@ class ALIF(LIF):
 
     def init_state(self) -> ALIFState:
         zeros = jnp.zeros(self.size, self.threshold.dtype)
-        return ALIFState(zeros, zeros, jnp.zeros(self.size, jnp.int32))
+        return ALIFState(zeros, zeros, self._counter())
 
     def step(self, state: ALIFState, current: Array) -> tuple[ALIFState, Array]:
         spiked = self._spike(state)

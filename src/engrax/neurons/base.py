@@ -55,6 +55,8 @@ class Neuron(eqx.Module):
             if "parameter" not in field.metadata:
                 continue
             value = getattr(self, field.name)
+            if value is None:
+                continue
             shape = (value.raw if is_parameter(value) else value).shape
             if shape not in ((), (self.size,)):
                 raise ArgumentError(
@@ -123,7 +125,14 @@ def variable(state: State, name: str) -> Any:
 
 def variables(state: State) -> tuple[str, ...]:
     """Names of a state's variables: fields, keys, or the numbers of its leaves for plain arrays and tuples."""
+    held = jax.tree.leaves(state, is_leaf=lambda x: x is None)
+    names = slots(state)
+    return tuple(n for n, x in zip(names, held, strict=True) if x is not None) if len(held) == len(names) else names
+
+
+def slots(state: State) -> tuple[str, ...]:
+    """Names as `variables` gives them, and of what this unit does without (None): one for each place in the state."""
     if isinstance(state, dict):
-        return tuple(state)
+        return tuple(sorted(state))  # as JAX orders its leaves
     fields = getattr(state, "_fields", None) or tuple(getattr(state, "__dataclass_fields__", ()))
     return tuple(fields) or tuple(str(i) for i in range(len(jax.tree.leaves(state))))

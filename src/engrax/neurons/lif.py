@@ -14,10 +14,11 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..errors import ArgumentError
-from ..parameter import Parameter, Value, choice, is_parameter, parameter, resolve, trainable
+from ..parameter import Parameter, Value, checked, choice, is_parameter, parameter, resolve, trainable
 from .base import Neuron
 from .surrogates import Surrogate, Triangular, as_surrogate
 
@@ -26,7 +27,17 @@ class LIFState(NamedTuple):
     """Voltage before reset, and the steps left of the refractory period."""
 
     voltage: Float[Array, "..."]
-    refractory: Int[Array, "..."]
+    refractory: Int[Array, "..."] | None
+
+
+def _period(x: Any) -> Array | None:
+    """A refractory period; None where no unit has one, so that nothing has to be counted."""
+    if is_parameter(x):
+        raise ArgumentError("refractory is a number of steps and cannot be trainable.")
+    period = checked("refractory", minimum=0)(x)
+    assert isinstance(period, jax.Array)
+    known = not isinstance(period, jax.core.Tracer)
+    return None if known and period.size and not np.any(np.asarray(period)) else period
 
 
 class LIF(Neuron):
@@ -37,6 +48,7 @@ class LIF(Neuron):
         tau: membrane time constant, ms.
         threshold: firing threshold, > 0.
         refractory: refractory period, ms: the earliest next spike comes that long after the last (at least one step).
+            0 everywhere: none, held as None.
         reset: "subtract" takes the threshold off after a spike; "zero" discards the voltage.
         input_scale: "one" adds the current as it is; "leak" multiplies it by 1 - alpha.
         surrogate: pseudo-derivative of the spike; default `Triangular(0.3)`, as wide as the threshold.
@@ -48,20 +60,15 @@ class LIF(Neuron):
 
     tau: Value = parameter("tau", 20.0, minimum=0, exclusive=True)
     threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
-    refractory: Value = parameter("refractory", 0.0, minimum=0)
+    refractory: Value = eqx.field(default=0.0, converter=_period, metadata={"parameter": "refractory"})
     reset: str = choice("reset", "subtract", ("subtract", "zero"))
     input_scale: str = choice("input_scale", "one", ("one", "leak"))
     surrogate: Surrogate = eqx.field(default=Triangular(), converter=as_surrogate)
 
     spiking: ClassVar[bool] = True
 
-    def __check_init__(self) -> None:
-        if is_parameter(self.refractory):
-            raise ArgumentError(f"{type(self).__name__}: refractory is a number of steps and cannot be trainable.")
-
     def init_state(self) -> LIFState:
-        zeros = jnp.zeros(self.size, self.threshold.dtype)
-        return LIFState(zeros, jnp.zeros(self.size, jnp.int32))
+        return LIFState(jnp.zeros(self.size, self.threshold.dtype), self._counter())
 
     def step(self, state: LIFState, current: Array) -> tuple[LIFState, Array]:
         spiked = self._spike(state)
@@ -80,9 +87,9 @@ class LIF(Neuron):
     def _spike(self, state: LIFState) -> Array:
         return self._gated(state.voltage - self.threshold, state.refractory)
 
-    def _gated(self, above: Array, refractory: Array) -> Array:
+    def _gated(self, above: Array, refractory: Array | None) -> Array:
         spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
-        return jnp.where(refractory == 0, spike, jnp.zeros_like(spike))
+        return spike if refractory is None else jnp.where(refractory == 0, spike, jnp.zeros_like(spike))
 
     def _drive(self, alpha: Array, current: Array) -> Array:
         return (1 - alpha) * current if self.input_scale == "leak" else current
@@ -90,7 +97,12 @@ class LIF(Neuron):
     def _reset(self, voltage: Array, resets: Array, threshold: Array) -> Array:
         return voltage * (1 - resets) if self.reset == "zero" else voltage - threshold * resets
 
-    def _count(self, left: Array, spiked: Array) -> Array:
+    def _counter(self) -> Array | None:
+        return None if self.refractory is None else jnp.zeros(self.size, jnp.int32)
+
+    def _count(self, left: Array | None, spiked: Array) -> Array | None:
+        if left is None or self.refractory is None:
+            return None
         steps = jnp.round(self.refractory / self.dt).astype(jnp.int32)
         return jnp.clip(left + steps * spiked.astype(jnp.int32) - 1, 0, jnp.maximum(steps, 0))
 
@@ -124,6 +136,7 @@ class LIF(Neuron):
         factor = 1 - jnp.exp(-self.dt / tau)
         factor = factor if input_scale == "leak" else 1 / factor
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["refractory"] = 0.0 if self.refractory is None else self.refractory
         changed = {"input_scale": input_scale, "threshold": _times(self.threshold, factor), **more}
         return type(self)(**{**fields, **changed})
 

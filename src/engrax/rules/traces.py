@@ -24,7 +24,7 @@ from ..errors import RuleError
 from ..network import Network
 from ..network.adjoint import Path, split_parameters, split_state
 from ..network.engine import Tape
-from ..neurons import variables
+from ..neurons import slots
 from ..parameter import resolve
 from .feedback import readouts
 from .rule import has_parameters
@@ -94,7 +94,7 @@ def output_row(net: Network, name: str, variable: str | None) -> int:
         return depth(net, name)
     state = resolve(net.populations[name]).init_state()
     leaves = jax.tree.leaves(split_state(state)[0], is_leaf=lambda x: x is None)
-    index = variables(state).index(variable)
+    index = slots(state).index(variable)
     if leaves[index] is None:
         raise RuleError(f"{name}.{variable} is a counter and carries no gradient.")
     return sum(x is not None for x in leaves[:index])
