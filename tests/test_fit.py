@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import sys
 from typing import ClassVar
 
 import equinox as eqx
@@ -342,6 +343,33 @@ def test_fit_learns(key):
     assert run.summary()["test_accuracy"] == run.test_accuracy
 
 
+def test_tensorboard_gets_the_history(tmp_path):
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    run = quick(steps=6, validate_every=3, seeds=2, out=tmp_path, tensorboard=True)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    data, found = file.read_bytes(), {}
+    while data:  # records: length, its checksum, an event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+        data = data[16 + length :]
+    for name in ("loss", "validation_accuracy"):
+        expected = [(e["step"], pytest.approx(e[name], rel=1e-6)) for e in run.history]
+        assert found[name] == expected
+    last = run.history[-1]["validation_accuracy_per_seed"][1]
+    assert found["validation_accuracy_per_seed/1"][-1] == (6, pytest.approx(last, rel=1e-6))
+
+
+@pytest.mark.unchecked
+def test_tensorboard_without_its_package_or_a_folder(tmp_path, monkeypatch):
+    with pytest.raises(ArgumentError, match="tensorboard: give out="):
+        quick(steps=2, tensorboard=True)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ArgumentError, match=r'pip install "engrax\[tensorboard\]"'):
+        quick(steps=2, out=tmp_path, tensorboard=True)
+
+
 NAN, THING = float("nan"), object()
 COUNTS = ("abc", True, 1.5, NAN, 0, -1, [2])
 GARBAGE = {
@@ -355,6 +383,7 @@ GARBAGE = {
     "key": ("abc", 5, 1.5, THING, np.zeros(3)),
     "validate_every": COUNTS,
     "out": (5, THING, True, ""),
+    "tensorboard": ("yes", None, 1),
     "progress": ("yes", None, 1),
 }
 

@@ -36,6 +36,7 @@ def train(
     ] = None,
     resume: Resume = False,
     page: Annotated[bool, typer.Option("--report/--no-report", help="Write a report page at the end.")] = True,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write the curves for TensorBoard too.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")] = False,
 ) -> None:
     """Train the network of a RECIPE on its task, and measure it on test trials."""
@@ -47,7 +48,7 @@ def train(
         chosen = recipes.load(recipe, overrides, rule)
         built = build(chosen)
     with failing():
-        run = _fit(built, chosen, folder_for(recipe, out, resume), resume)
+        run = _fit(built, chosen, folder_for(recipe, out, resume), resume, tensorboard)
         from ..training.store import dumps
 
         path = _page(run, chosen, recipe) if page else None
@@ -79,12 +80,12 @@ def _page(run: "Run", recipe: "Settings", name: str) -> Path:
     return write_report(run, run.out / "report.html", title, recipe.model_dump(exclude_none=True))
 
 
-def _fit(built: "Built", recipe: "Settings", out: Path, resume: bool) -> "Run":
+def _fit(built: "Built", recipe: "Settings", out: Path, resume: bool, tensorboard: bool) -> "Run":
     from ..training.check import check_folder
     from ..training.stored import write_recipe
 
     write_recipe(check_folder(out, resume), recipe, resume)
-    return built.fit(out=out, resume=resume)
+    return built.fit(out=out, resume=resume, tensorboard=tensorboard)
 
 
 def _report(name: str, recipe: "Settings", built: "Built", run: "Run", page: Path | None) -> None:

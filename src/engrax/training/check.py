@@ -27,6 +27,7 @@ def check_arguments(
     out: Any,
     resume: Any,
     watch: Any,
+    tensorboard: Any,
     progress: Any,
 ) -> None:
     """Raise an ArgumentError for an argument of `fit` that is impossible or does not fit the others."""
@@ -51,13 +52,15 @@ def check_arguments(
     for name, value in every.items():
         if value is not None:
             positive_integer(name)(value)
-    for name, value in (("resume", resume), ("progress", progress)):
+    for name, value in (("resume", resume), ("tensorboard", tensorboard), ("progress", progress)):
         if not isinstance(value, bool):
             raise ArgumentError(f"{name} must be True or False, got {value!r}.")
     if watch is not None and not callable(watch):
         raise ArgumentError(f"watch must be a function of (step, networks), got {watch!r}.")
     if resume and out is None:
         raise ArgumentError("resume: give out=, the folder of the run that is to go on.")
+    if tensorboard and out is None:
+        raise ArgumentError("tensorboard: give out=, the folder of the run; its curves go there.")
     if key is not None:
         check_key(key)
     check_fit(net, task)

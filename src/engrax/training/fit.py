@@ -10,6 +10,7 @@ Seeds are one program: networks, optimiser states and keys carry a leading axis,
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,7 @@ from ..rules import Rule
 from ..tasks import Task
 from . import checkpoint
 from .block import BLOCK, begin, block, choose
+from .board import Board
 from .check import check_arguments, check_folder
 from .checkpoint import Position
 from .diagnose import diagnose
@@ -71,6 +73,7 @@ def fit(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     watch: Watch | None = None,
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> Run:
     """Train a network on a task by a rule.
@@ -94,6 +97,7 @@ def fit(
             arguments must be the same. Where `out` holds no checkpoint, training starts at the beginning.
         watch: called at every validation with the step and the networks (arrays stacked over seeds, if there are
             seeds); the dict of numbers that it returns is added to the history. It must not change anything.
+        tensorboard: also write the history to `out`/tensorboard, as TensorBoard reads it.
         progress: show progress on standard error.
 
     Returns:
@@ -120,6 +124,7 @@ def fit(
         out,
         resume,
         watch,
+        tensorboard,
         progress,
     )
     folder = None if out is None else check_folder(out, resume)
@@ -145,18 +150,21 @@ def fit(
     losses = np.zeros((len(numbers), steps) if many else steps)
     at = Position(0, nets, states, nets, np.full(len(numbers), -np.inf), losses, [], 0.0)
     interrupted = False
-    with Progress(steps, task.metric, progress) as shown:
+    with ExitStack() as opened:
+        shown = opened.enter_context(Progress(steps, task.metric, progress))
         if folder is not None and resume:
             found = checkpoint.load(folder, at, settings, shown.say)
             shown.resumed(found.done if found else 0)
             at = found or at
         earlier = at.seconds
+        board = opened.enter_context(Board(folder if tensorboard else None, at.done))
         try:
             while True:
                 # First, because a run may have been stopped between a block and its validation.
                 if _due(at, plan):
                     at = _validate(at, plan)
                     shown.validated(at.history[-1])
+                    board.add(at.history[-1])
                     if folder is not None:
                         write_lines(folder / "metrics.jsonl", at.history)
                 if folder is not None and _saved(at, plan):
