@@ -3,5 +3,15 @@
 from .alignment import Alignment, Angle, alignment, reference_rule
 from .confusion import confusion
 from .eligibility import eligibility_traces
+from .escape import Slope, escape_slopes
 
-__all__ = ["Alignment", "Angle", "alignment", "confusion", "eligibility_traces", "reference_rule"]
+__all__ = [
+    "Alignment",
+    "Angle",
+    "Slope",
+    "alignment",
+    "confusion",
+    "eligibility_traces",
+    "escape_slopes",
+    "reference_rule",
+]

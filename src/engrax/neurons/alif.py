@@ -72,8 +72,8 @@ class ALIF(LIF):
         state = ALIFState(voltage, adaptation, self._count(state.refractory, spiked))
         return state, self._spike(state)
 
-    def _spike(self, state: ALIFState) -> Array:
-        return self._gated(state.voltage - self.threshold - self.beta * state.adaptation, state.refractory)
+    def _above(self, state: ALIFState) -> Array:
+        return state.voltage - self.threshold - self.beta * state.adaptation
 
     def uniform(self) -> bool:
         return False

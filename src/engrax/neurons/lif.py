@@ -78,14 +78,31 @@ class LIF(Neuron):
         spiked = jax.lax.stop_gradient(self._spike(state))
         return self._advance(state, current, spiked, spiked)
 
+    def escape(self, state: Any, current: Array, spiked: Array) -> tuple[Any, Array, Array]:
+        """One step of the unit with escape noise, whose spike is drawn by the caller.
+
+        Args:
+            state, current: as for `step`.
+            spiked: whether it spiked in the step before.
+
+        Returns:
+            the next state, the voltage above threshold, and whether the unit must be silent (refractory).
+        """
+        after, _ = self._advance(state, current, spiked, spiked)
+        blocked = jnp.zeros(self.size, bool) if after.refractory is None else after.refractory > 0
+        return after, self._above(after), blocked
+
     def _advance(self, state: LIFState, current: Array, spiked: Array, resets: Array) -> tuple[LIFState, Array]:
         alpha = jnp.exp(-self.dt / self.tau)
         voltage = self._reset(alpha * state.voltage, resets, self.threshold) + self._drive(alpha, current)
         state = LIFState(voltage, self._count(state.refractory, spiked))
         return state, self._spike(state)
 
-    def _spike(self, state: LIFState) -> Array:
-        return self._gated(state.voltage - self.threshold, state.refractory)
+    def _spike(self, state: Any) -> Array:
+        return self._gated(self._above(state), state.refractory)
+
+    def _above(self, state: Any) -> Array:
+        return state.voltage - self.threshold
 
     def _gated(self, above: Array, refractory: Array | None) -> Array:
         spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
