@@ -25,7 +25,8 @@ def engrax(*arguments):
 
 
 def test_rules_side_by_side(tmp_path):
-    done = engrax("compare", "digits", "--rules", "bptt,eprop:feedback=random", *SMALL, "--out", "both", "--json")
+    rules = ("--rules", "bptt,eprop:feedback=random", "--escape", "16")
+    done = engrax("compare", "digits", *rules, *SMALL, "--out", "both", "--json")
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     rules = found["rules"]
@@ -36,6 +37,9 @@ def test_rules_side_by_side(tmp_path):
         assert alone["test_accuracy_per_seed"] == rules[label]["test_accuracy_per_seed"]
         assert rules[label]["gradient_seconds"] > 0 and rules[label]["gradient_mb"] > 0
         assert [point["step"] for point in rules[label]["alignment"]] == [2, 4]
+    for one in rules.values():
+        assert set(one["expected"]) == set(one["alignment"][-1]["projections"])
+        assert one["expected"]["all"]["low"] < one["expected"]["all"]["value"] < one["expected"]["all"]["high"]
     exact, local = (rules[label]["alignment"][-1] for label in rules)
     assert exact["reference"] == local["reference"] == "surrogate-gradient BPTT"
     assert exact["projections"]["all"]["cosine"] == pytest.approx(1)

@@ -3,13 +3,14 @@
 from .alignment import Alignment, Angle, alignment, reference_rule
 from .confusion import confusion
 from .eligibility import eligibility_traces
-from .escape import Slope, escape_slopes
+from .escape import Slope, check_escape, escape_slopes
 
 __all__ = [
     "Alignment",
     "Angle",
     "Slope",
     "alignment",
+    "check_escape",
     "confusion",
     "eligibility_traces",
     "escape_slopes",

@@ -71,13 +71,7 @@ def escape_slopes(
     check_key(key)
     positive_integer("draws")(draws)
     temperature = finite("temperature", temperature, 0, exclusive=True)
-    spiking = [name for name, neuron in net.populations.items() if neuron.spiking]
-    if not spiking:
-        raise ArgumentError("net: nothing in it spikes, so its loss has a gradient already; BPTT gives it exactly.")
-    for name in spiking:
-        if not hasattr(net.populations[name], "escape"):
-            model = type(net.populations[name]).__name__
-            raise ArgumentError(f"net: {model} of population {name!r} defines no escape(state, current, spiked).")
+    check_escape(net)
     bare = dataclasses.replace(rule, regularizers=())
     judged = bare.value_and_grad(net, trial, key)[1]
     moved = {name for name, p in net.projections.items() if p.trainable}
@@ -98,12 +92,23 @@ def escape_slopes(
     whole["all"], lengths["all"] = sum(whole.values()), sum(lengths.values())
     return {
         name: _slope(
-            np.array([a[name] for a in along]) / np.sqrt(lengths[name]) if lengths[name] > 0 else np.full(groups, np.nan),
+            np.array([a[name] for a in along]) / (np.sqrt(lengths[name]) if lengths[name] > 0 else np.nan),
             # Pairs of different groups only: a group's own square is its noise.
             (whole[name] - squares[name]) / (groups * (groups - 1)),
         )
         for name in squares
     }
+
+
+def check_escape(net: Network) -> None:
+    """Raise an ArgumentError unless the network spikes, by models that know escape noise."""
+    spiking = [name for name, neuron in net.populations.items() if neuron.spiking]
+    if not spiking:
+        raise ArgumentError("net: nothing in it spikes, so its loss has a gradient already; BPTT gives it exactly.")
+    for name in spiking:
+        if not hasattr(net.populations[name], "escape"):
+            model = type(net.populations[name]).__name__
+            raise ArgumentError(f"net: {model} of population {name!r} defines no escape(state, current, spiked).")
 
 
 def _slope(values: np.ndarray, square: float) -> Slope:

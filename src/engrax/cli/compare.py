@@ -22,12 +22,16 @@ def compare(
     seeds: Seeds = None,
     out: Annotated[Path | None, typer.Option(help="Folder for all runs. Left out: a new one in runs/.")] = None,
     resume: Resume = False,
+    escape: Annotated[
+        int, typer.Option(min=0, help="Spike trains to draw for the gradient of the expected loss under escape noise.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Train the network of a RECIPE by several rules, on the same data and budget, and compare them.
 
     Beside accuracy, time and memory it shows how well each rule's gradient points where the reference gradient does:
-    the exact one for smooth networks, surrogate-gradient BPTT for spiking ones.
+    the exact one for smooth networks, surrogate-gradient BPTT for spiking ones. With --escape also how it lies to the
+    gradient of the expected loss where units spike at random, an estimate with an interval.
     """
     with failing((EngraxError,)):
         from ..training.build import build
@@ -48,7 +52,7 @@ def compare(
             typer.echo(f"{label}:", err=True)
             here = check_folder(folder / label.replace(":", ",").replace("=", "-"), resume)
             write_recipe(here, chosen[label], resume)
-            found[label] = measure(parts, here, resume)
+            found[label] = measure(parts, here, resume, escape=escape)
             if found[label].run.interrupted:
                 raise typer.Exit(1)
         result = {label: _plain(one) for label, one in found.items()}
@@ -83,6 +87,7 @@ def _plain(one: "Comparison") -> dict[str, Any]:
         **one.run.summary(),
         "gradient_seconds": one.gradient_seconds,
         "gradient_mb": one.gradient_mb,
+        "expected": None if one.expected is None else {n: slope._asdict() for n, slope in one.expected.items()},
         "alignment": [{"step": step, **as_dict(found)} for step, found in one.alignments],
     }
 
@@ -101,6 +106,13 @@ def _print(recipe: str, found: "dict[str, Comparison]") -> None:
         ratio = f"{angles[0].norm_ratio:.2f} to {angles[-1].norm_ratio:.2f}"
         made.add_row(label, seeds(one.run.test[metric], metric), *time, turn, ratio)
     show(made)
+    for label, one in found.items():
+        if one.expected is not None:
+            slope = one.expected["all"]
+            typer.echo(
+                f"{label}: along its gradient the expected loss under escape noise rises by {slope.value:.3g} "
+                f"({slope.low:.3g} to {slope.high:.3g}) a unit of length; cosine {slope.cosine:.2f}"
+            )
     typer.echo(f"cosine and norm ratio: to {first.alignments[0][1].reference}, first to last validation, seed 0")
 
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from ..analysis import Alignment, Angle, alignment
+from ..analysis import Alignment, Angle, Slope, alignment, check_escape, escape_slopes
 from ..network import Network
 from ..trial import Trial
 from .block import one_of
@@ -26,21 +26,29 @@ class Comparison:
         alignments: its gradient beside the reference's, of the first seed's network: (step, alignment), along training.
         gradient_seconds: time of one loss and gradient of one network, the best of several, compilation apart.
         gradient_mb: memory that the compiled program of one loss and gradient needs beyond its inputs and results.
+        expected: by projection, how the expected loss under escape noise rises along the rule's gradient, for the
+            network that was best; None where it was not asked for.
     """
 
     run: Run
     alignments: list[tuple[int, Alignment]]
     gradient_seconds: float
     gradient_mb: float
+    expected: dict[str, Slope] | None = None
 
 
-def compare(built: Built, out: Path | None = None, resume: bool = False, progress: bool = True) -> Comparison:
+def compare(
+    built: Built, out: Path | None = None, resume: bool = False, progress: bool = True, escape: int = 0
+) -> Comparison:
     """Train by one rule, and look at its gradient along the way.
 
     Args:
         built: the parts of a recipe.
         out, resume, progress: as for `fit`.
+        escape: draws of spike trains for the gradient of the expected loss under escape noise; 0: do without.
     """
+    if escape:
+        check_escape(built.net)
     settings = built.training
     key = jax.random.key(settings.seed)
     # The same trials for every rule, and none that it trains on.
@@ -52,7 +60,8 @@ def compare(built: Built, out: Path | None = None, resume: bool = False, progres
 
     run = built.fit(out=out, resume=resume, watch=watch, progress=progress)
     seconds, megabytes = _cost(run.network, built, trial)
-    return Comparison(run, [(e["step"], from_dict(e["alignment"])) for e in run.history], seconds, megabytes)
+    expected = escape_slopes(run.network, trial, built.rule, key, escape) if escape else None
+    return Comparison(run, [(e["step"], from_dict(e["alignment"])) for e in run.history], seconds, megabytes, expected)
 
 
 def as_dict(found: Alignment) -> dict[str, Any]:

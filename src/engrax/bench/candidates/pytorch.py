@@ -90,17 +90,18 @@ class Eager(TorchTrainer):
         import torch
 
         w, spike = self.workload, spike_function()
-        current = self.inputs @ self.weights["input"].T
-        zero = current.new_zeros((w.batch, w.hidden))
+        # Unbound, not indexed: the gradient of an index is an array of all steps, filled with zeros.
+        currents = (self.inputs @ self.weights["input"].T).unbind()
+        zero = torch.zeros_like(currents[0])
         v, slow, z, spikes = zero, zero, zero, []
-        for t in range(w.steps):
+        for current in currents:
             slow = w.rho * slow + z
-            v = w.alpha * v + current[t] + z @ self.weights["recurrent"].T - w.threshold * z
+            v = w.alpha * v + current + z @ self.weights["recurrent"].T - w.threshold * z
             z = spike(v - w.threshold - self.beta * slow, w.threshold)
             spikes.append(z)
-        drive = torch.stack(spikes) @ self.weights["output"].T
-        y, readout = drive.new_zeros(drive.shape[1:]), []
-        for t in range(w.steps):
-            y = w.kappa * y + (1 - w.kappa) * drive[t]
+        drives = (torch.stack(spikes) @ self.weights["output"].T).unbind()
+        y, readout = torch.zeros_like(drives[0]), []
+        for drive in drives:
+            y = w.kappa * y + (1 - w.kappa) * drive
             readout.append(y)
         return torch.stack(readout), torch.stack(spikes)
