@@ -98,7 +98,8 @@ def race(
         say: told of progress.
         repeats: timed steps of each.
         threads: cores that each may use.
-        patience: seconds after which a candidate is not asked for another step, once it has made one.
+        patience: seconds of steps after which a candidate is not asked for another. One whose first step took longer
+            is judged by that, compilation included (repeats is 0 and compile_seconds None).
 
     Returns:
         a row for each entrant, fastest first, and a sentence for each that could not be timed. A row has workload,
@@ -111,6 +112,7 @@ def race(
     first: dict[tuple[str, Variant], dict[str, Any]] = {}
     checks: dict[tuple[str, Variant], dict[str, float]] = {}
     times: dict[tuple[str, Variant], list[float]] = {}
+    memory: dict[tuple[str, Variant], dict[str, Any]] = {}
     try:
         for entrant in entrants:
             label = " ".join((entrant[0], *entrant[1]))
@@ -120,20 +122,26 @@ def race(
                 workers[entrant] = Worker(*entrant, workload, threads)
                 first[entrant] = workers[entrant].ask("step")
                 times[entrant] = []
+                if first[entrant]["seconds"] > patience:
+                    memory[entrant] = workers[entrant].ask("memory")
+                    workers.pop(entrant).close()
             except BenchError as error:
                 failures.append(str(error))
                 say(f"{workload}: {error}")
         for turn in range(repeats):
             for entrant, worker in workers.items():
-                if entrant in times and (not times[entrant] or sum(times[entrant]) < patience):
+                if entrant in times and sum(times[entrant]) < patience:
                     try:
                         times[entrant].append(worker.ask("step")["seconds"])
                     except BenchError as error:
                         failures.append(str(error))
                         del times[entrant]
             say(f"{workload}: round {turn + 1} of {repeats}")
+        memory |= {entrant: workers[entrant].ask("memory") for entrant in times if entrant in workers}
         rows = []
-        for (name, variant), seconds in times.items():
+        for (name, variant), measured in times.items():
+            started = first[name, variant]["seconds"]
+            seconds = measured or [started]
             median = statistics.median(seconds)
             rows.append(
                 {
@@ -141,9 +149,9 @@ def race(
                     "candidate": name,
                     **variant._asdict(),
                     "seconds": median,
-                    "compile_seconds": max(first[name, variant]["seconds"] - median, 0.0),
-                    **workers[name, variant].ask("memory"),
-                    "repeats": len(seconds),
+                    "compile_seconds": max(started - median, 0.0) if measured else None,
+                    **memory[name, variant],
+                    "repeats": len(measured),
                     "threads": threads,
                     "fastest": min(seconds),
                     "slowest": max(seconds),

@@ -112,5 +112,6 @@ def _print(title: str, rows: list[dict[str, Any]]) -> None:
         rule = " ".join(x for x in (row["rule"], row["evaluation"], row["path"]) if x not in ("-", "dense"))
         ratio = f"{row['seconds'] / min(peers):.2f}" if peers else "-"
         memory = "-" if row["peak_mb"] is None else f"{row['peak_mb']:.0f} MB"
-        made.add_row(row["candidate"], rule, f"{row['seconds']:.3f}", ratio, f"{row['compile_seconds']:.1f} s", memory)
+        compiling = "-" if row["compile_seconds"] is None else f"{row['compile_seconds']:.1f} s"
+        made.add_row(row["candidate"], rule, f"{row['seconds']:.3f}", ratio, compiling, memory)
     show(made)
