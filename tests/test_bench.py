@@ -127,6 +127,7 @@ def test_bench_prints_rows(tmp_path):
         (["W4"], "unknown workload 'W4'"),
         (["--candidates", "pytorhc"], "Did you mean 'pytorch'"),
         (["--rules", "bppt"], "Did you mean 'bptt'"),
+        (["--evaluations", "onlin"], "Did you mean 'online'"),
         (["--repeats", "0"], "--repeats"),
     ],
 )

@@ -186,14 +186,20 @@ def check(workload: str, name: str, variant: Variant) -> dict[str, float]:
 
 
 def entrants(
-    names: list[str] | None = None, rules: list[str] | None = None
+    names: list[str] | None = None, rules: list[str] | None = None, evaluations: list[str] | None = None
 ) -> tuple[list[tuple[str, Variant]], list[str]]:
     """Everything that can be timed here, and the packages that are not installed.
 
     Args:
         names: only these candidates.
         rules: only these rules.
+        evaluations: only these; a rule that has one only ("-") takes part.
     """
+
+    def asked(variant: Variant) -> bool:
+        fits = evaluations is None or variant.evaluation in ("-", *evaluations)
+        return fits and (rules is None or variant.rule in rules)
+
     chosen = [c for name, c in CANDIDATES.items() if names is None or name in names]
-    ready = [(c.name, v) for c in chosen if c.installed() for v in c().variants() if rules is None or v.rule in rules]
+    ready = [(c.name, v) for c in chosen if c.installed() for v in c().variants() if asked(v)]
     return ready, [c.package for c in chosen if not c.installed()]

@@ -1,6 +1,7 @@
 """`engrax bench`: what a training step costs on this machine, beside the peers that are installed."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ def bench(
         str | None, typer.Option(help="Only these frameworks, with commas between. Left out: all that are installed.")
     ] = None,
     rules: Annotated[str | None, typer.Option(help="Only these rules, with commas between. Left out: all.")] = None,
+    evaluations: Annotated[
+        str | None, typer.Option(help="Only these of a rule's evaluations, with commas between. Left out: all.")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed steps of each.")] = 7,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use. Left out: all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Also write the figures to this JSON file.")] = None,
@@ -33,7 +37,9 @@ def bench(
 
         cores = _cores()
         wanted = [_known("workload", workload.upper(), WORKLOADS)] if workload else list(WORKLOADS)
-        chosen, missing = entrants(_candidates(candidates), _rules(rules))
+        chosen, missing = entrants(
+            _candidates(candidates), _variants("rule", rules, 0), _variants("evaluation", evaluations, 1)
+        )
         if missing:
             typer.echo(f"not installed, so left out: {', '.join(missing)} (pip install them beside Engrax)", err=True)
         busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -69,11 +75,12 @@ def _candidates(text: str | None) -> list[str] | None:
     return None if text is None else [_known("candidate", name.strip(), CANDIDATES) for name in text.split(",")]
 
 
-def _rules(text: str | None) -> list[str] | None:
+def _variants(what: str, text: str | None, place: int) -> list[str] | None:
+    """Words for one field of a variant, each of which some candidate must offer."""
     from ..bench.candidates import CANDIDATES
 
-    known = sorted({variant.rule for candidate in CANDIDATES.values() for variant in candidate().variants()})
-    return None if text is None else [_known("rule", name.strip(), known) for name in text.split(",")]
+    known = sorted({variant[place] for candidate in CANDIDATES.values() for variant in candidate().variants()})
+    return None if text is None else [_known(what, name.strip(), known) for name in text.split(",")]
 
 
 def _cores() -> int:
@@ -92,7 +99,7 @@ def _origin(chosen: list[Any]) -> dict[str, Any]:
     packages = sorted({"jax", *(CANDIDATES[name].package for name, _ in chosen)} - {"engrax"})
     return {
         "what": "seconds and memory of a training step; ratios hold, seconds drift between machines",
-        "command": "engrax bench",
+        "command": f"engrax {' '.join(sys.argv[1:])}",
         "date": datetime.date.today().isoformat(),
         "machine": f"{_cores()} cores, {platform.machine()}",
         "versions": {
