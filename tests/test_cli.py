@@ -63,18 +63,18 @@ def test_version():
 def test_list_has_a_line_for_everything():
     result = engrax("list")
     assert result.exit_code == 0
-    for heading in ("recipes", "rules", "neurons", "tasks"):
+    for heading in ("recipes", "rules", "neurons", "tasks", "papers"):
         assert f"{heading}\n" in result.stdout
     lines = {line.split()[0]: line for line in result.stdout.splitlines() if line.startswith("  ")}
     assert {"digits", "ecg", "evidence", "pattern", "npz", "eprop", "bptt", "LIF", "ALIF", "LSTM"} <= set(lines)
     assert all(len(line.split()) > 1 for line in lines.values())
 
 
-@pytest.mark.parametrize("kind", ["recipes", "rules", "neurons", "tasks"])
+@pytest.mark.parametrize("kind", ["recipes", "rules", "neurons", "tasks", "papers"])
 def test_list_of_one_kind(kind):
     found = json.loads(engrax("list", kind, "--json").stdout)
     assert list(found) == [kind]
-    expected = {"recipes": "digits", "rules": "bptt", "neurons": "LIF", "tasks": "ecg"}[kind]
+    expected = {"recipes": "digits", "rules": "bptt", "neurons": "LIF", "tasks": "ecg", "papers": "yin2021"}[kind]
     assert expected in found[kind] and all(found[kind].values())
     assert engrax("list", kind).stdout.startswith(f"{kind}\n  ")
 

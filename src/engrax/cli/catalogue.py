@@ -1,9 +1,10 @@
-"""`engrax list`: what there is, with a line each."""
+"""`engrax list`: what there is, with a line each. Papers by how far their claims are measured."""
 
 import inspect
 import json
+from collections import Counter
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ class Kind(StrEnum):
     rules = "rules"
     neurons = "neurons"
     tasks = "tasks"
+    papers = "papers"
 
 
 @app.command("list", epilog="Example: engrax list rules")
@@ -24,7 +26,7 @@ def catalogue(
     kind: Annotated[Kind | None, typer.Argument(help="Only these. Left out: all.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """What there is: recipes, rules, neuron models and tasks, with a line each."""
+    """What there is: recipes, rules, neuron models, tasks and papers, with a line each."""
     with failing():
         found = {k.value: _entries(k) for k in ([kind] if kind else Kind)}
         if as_json:
@@ -50,9 +52,18 @@ def _entries(kind: Kind) -> dict[str, str]:
         from ..neurons import MODELS
 
         return {name: _line(model) for name, model in MODELS.items()}
+    if kind is Kind.papers:
+        from ..papers import claims, committed
+
+        return {name: _verdicts(committed(name)) for name in claims()}
     from ..tasks import TASKS
 
     return {name: _line(task) for name, task in sorted(TASKS.items())}
+
+
+def _verdicts(results: list[dict[str, Any]]) -> str:
+    counts = Counter(result["verdict"] for result in results)
+    return f"{len(results)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
 def _line(thing: type) -> str:
