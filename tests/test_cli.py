@@ -41,7 +41,16 @@ def fails(code, *arguments):
     return result.stderr
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in ["train", "list", "evaluate", "energy", "report"])])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        *(
+            (name,)
+            for name in ["train", "list", "evaluate", "energy", "report", "compare", "papers", "reproduce", "bench"]
+        ),
+    ],
+)
 def test_help_has_an_example(command):
     for flag in ("--help", "-h"):
         result = engrax(*command, flag)
