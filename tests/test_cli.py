@@ -41,16 +41,10 @@ def fails(code, *arguments):
     return result.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        (),
-        *(
-            (name,)
-            for name in ["train", "list", "evaluate", "energy", "report", "compare", "papers", "reproduce", "bench"]
-        ),
-    ],
-)
+COMMANDS = ["train", "list", "evaluate", "energy", "report", "compare", "papers", "reproduce", "bench"]
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
 def test_help_has_an_example(command):
     for flag in ("--help", "-h"):
         result = engrax(*command, flag)

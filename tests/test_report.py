@@ -3,6 +3,11 @@
 import html.parser
 import json
 import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import jax
@@ -14,6 +19,7 @@ from typer.testing import CliRunner
 
 import engrax as ex
 from engrax.cli import app
+from engrax.cli.report import _serve
 from engrax.errors import ArgumentError, DataError
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -147,3 +153,25 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
         ex.report(3)
     with pytest.raises(DataError, match=r"recipe\.json is missing"):
         ex.report(tmp_path)
+
+
+def test_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<p>µ</p>", encoding="utf-8")
+    code = f"from pathlib import Path; from engrax.cli.report import _serve; _serve(Path({str(page)!r}), 0)"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split()[0]
+            with urllib.request.urlopen(address) as answer:
+                assert answer.read().decode() == "<p>µ</p>"
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(address + "recipe.json")
+            refused.value.close()
+            port = int(address.rstrip("/").rpartition(":")[2])
+            with pytest.raises(ArgumentError, match=f"^--port: {port} cannot be used"):
+                _serve(page, port)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
