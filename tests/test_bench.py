@@ -94,6 +94,27 @@ def test_what_computes_something_else_is_not_timed(monkeypatch):
     assert rows == [] and len(failures) == 1
 
 
+def test_a_wrong_loss_at_full_size_is_not_timed(monkeypatch):
+    answers = {"look": {"loss": 0.0, "spikes": 0.0}, "step": {"seconds": 0.1, "loss": 0.7}, "memory": {"peak_mb": 1.0}}
+    monkeypatch.setattr(Liar, "ask", lambda self, what: answers[what])
+    monkeypatch.setattr(race, "Worker", Liar)
+    monkeypatch.setattr(race, "run", lambda *_: (0.7002, None))
+    rows, failures = race.race("W2", [("engrax", Variant())], lambda _: None)
+    assert not failures and rows[0]["seconds"] == 0.1 and rows[0]["peak_mb"] == 1.0
+    monkeypatch.setattr(race, "run", lambda *_: (0.71, None))
+    rows, failures = race.race("W2", [("engrax", Variant())], lambda _: None)
+    assert rows == [] and "starts W2 at a loss of 0.7, not 0.71" in failures[0]
+
+
+def test_a_slow_candidate_is_asked_once(monkeypatch):
+    answers = {"look": {"loss": 0.0, "spikes": 0.0}, "step": {"seconds": 99.0, "loss": 0.7}, "memory": {"peak_mb": 1.0}}
+    monkeypatch.setattr(Liar, "ask", lambda self, what: answers[what])
+    monkeypatch.setattr(race, "Worker", Liar)
+    monkeypatch.setattr(race, "run", lambda *_: (0.7, None))
+    ((row,), _) = race.race("W2", [("engrax", Variant())], lambda _: None)
+    assert row["seconds"] == 99.0 and row["repeats"] == 0 and row["compile_seconds"] is None
+
+
 def test_not_a_number_is_something_else(monkeypatch):
     monkeypatch.setattr(Liar, "ask", lambda self, what: {"loss": float("nan"), "spikes": 0.0})
     monkeypatch.setattr(race, "Worker", Liar)
