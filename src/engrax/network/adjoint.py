@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..neurons import Neuron, slots
+from ..neurons import Neuron
+from ..neurons.base import slots
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection, transpose
 from .engine import Tape, port_delta

@@ -2,12 +2,12 @@
 
 from .._scan import subclasses
 from . import surrogates
-from .base import Neuron, slots, variable, variables
+from .base import Neuron, variable, variables
 
 MODELS: dict[str, type[Neuron]] = subclasses(__name__, __path__, Neuron)
 globals().update(MODELS)
 
-__all__ = ["MODELS", "Neuron", "slots", "surrogates", "variable", "variables", *MODELS]
+__all__ = ["MODELS", "Neuron", "surrogates", "variable", "variables", *MODELS]
 
 
 def __getattr__(name: str) -> type[Neuron]:

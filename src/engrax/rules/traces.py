@@ -24,7 +24,7 @@ from ..errors import RuleError
 from ..network import Network
 from ..network.adjoint import Path, split_parameters, split_state
 from ..network.engine import Tape
-from ..neurons import slots
+from ..neurons.base import slots
 from ..parameter import resolve
 from .feedback import readouts
 from .rule import has_parameters
