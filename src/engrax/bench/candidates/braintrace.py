@@ -34,7 +34,7 @@ class BrainTrace(Candidate):
 def network(w: Workload, arrays: Arrays) -> tuple[Any, Any]:
     """Neurons, with `update` for online rules and `recur` for BPTT, and the readout's weights."""
     import brainstate
-    import braintools  # type: ignore[import-not-found]
+    import braintools
     import jax
     import jax.numpy as jnp
     from braintrace.nn import Linear
@@ -83,7 +83,7 @@ class BrainTraceTrainer(Trainer):
 
     def __init__(self, w: Workload, arrays: Arrays, variant: Variant) -> None:
         import brainstate
-        import braintools  # type: ignore[import-not-found]
+        import braintools
         import braintrace
         import jax.numpy as jnp
 
