@@ -59,7 +59,7 @@ def escape_slopes(
         trial: a batch of trials. The loss is the mean of the trials' own losses, without regularisers.
         rule: gives the loss, and the gradient of the deterministic network to be judged.
         key: draws the spikes.
-        draws: spike trains drawn of every trial, rounded up to a multiple of 16.
+        draws: spike trains drawn of every trial, rounded up to a multiple of 8, at least 16.
         temperature: T, in units of a population's (mean) threshold.
 
     Returns:
@@ -74,7 +74,7 @@ def escape_slopes(
     check_escape(net)
     bare = dataclasses.replace(rule, regularizers=())
     judged = bare.value_and_grad(net, trial, key)[1]
-    moved = {name for name, p in net.projections.items() if p.trainable}
+    moved = [name for name, p in net.projections.items() if p.trainable]
     directions = {name: judged.projections[name] for name in moved}
     groups = max(2, -(-draws // GROUP))
     total, squares, along = None, dict.fromkeys([*moved, "all"], 0.0), []
