@@ -101,7 +101,7 @@ class Bellec2020Evidence(Experiment):
             changes = [f"training.steps={steps}", f"rule.feedback={feedback}", "training.validate_every=50"]
             for seed in range(seeds):
                 run = run_once("evidence", changes, seed, folder, say)
-                errors.setdefault(feedback, []).append(1 - run["test_accuracy"])
+                errors.setdefault(feedback, []).append(round(1 - run["test_accuracy"], 6))
                 seconds += run["seconds"]
         medians = {feedback: float(np.median(values)) for feedback, values in errors.items()}
         if quick:
