@@ -1,6 +1,6 @@
 """The compiled pieces of a training: its beginning, a block of steps, and the choice of each seed's better network.
 
-Seeds are one program: networks, optimiser states and keys carry a leading axis, the task does not.
+Seeds are one program (see `seeds`): networks, optimiser states and keys carry a leading axis, the task does not.
 """
 
 from typing import Any
@@ -14,6 +14,7 @@ from ..network import Network, trainable_leaves
 from ..rules import Rule
 from ..tasks import Task
 from ..trial import Trial
+from .seeds import over_seeds
 
 # The most steps that one compiled call makes: calling costs little beside them, and Ctrl-C is soon answered.
 BLOCK = 25
@@ -29,7 +30,7 @@ def begin(net: Network, keys: Array, rule: Rule, optimizer: Any, many: bool) -> 
         bound = rule.bind(net.initialize(draw) if many else net, bind)
         return bound, optimizer.init(eqx.filter(bound, trainable_leaves(bound)))
 
-    return eqx.filter_vmap(first)(keys) if many else first(keys)
+    return over_seeds(first, keys) if many else first(keys)
 
 
 @eqx.filter_jit
@@ -69,7 +70,7 @@ def block(
         arrays, losses, finite = jax.lax.fori_loop(0, count, body, start)
         return *eqx.combine(arrays, rest), losses, finite
 
-    return eqx.filter_vmap(steps)(nets, states, keys) if many else steps(nets, states, keys)
+    return over_seeds(steps, nets, states, keys) if many else steps(nets, states, keys)
 
 
 def train_step(

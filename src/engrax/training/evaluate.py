@@ -16,6 +16,7 @@ from ..trial import Trial
 from .block import one_of
 from .check import check_fit
 from .run import Run
+from .seeds import over_seeds
 
 RATE, ENERGY = "firing_rate_hz", "energy_joules"
 
@@ -103,4 +104,4 @@ def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> tuple[dict[str
             sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
         return sums, observe(net, trial, record)
 
-    return eqx.filter_vmap(one)(nets) if many else one(nets)
+    return over_seeds(one, nets) if many else one(nets)
