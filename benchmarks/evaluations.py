@@ -71,6 +71,7 @@ def seconds(repeats: int) -> dict:
             f"chunked {chunk}": ex.rules.EProp(feedback="random", evaluation="chunked", chunk=chunk, regularizers=rates)
             for chunk in (50, 150, 450)
         },
+        "online": ex.rules.EProp(feedback="random", evaluation="online", regularizers=rates),
     }
     times: dict[str, list[float]] = {name: [] for name in rules}
     for turn in range(repeats + 1):

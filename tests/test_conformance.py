@@ -180,10 +180,39 @@ class Untrue(Doubled):
         return super().step(state, wrong)
 
 
+class Unlike(ex.neurons.LIF):
+    """Resets to zero, which is not one number for all units."""
+
+    def uniform(self):
+        return ("voltage",) if self.reset == "zero" else super().uniform()
+
+
+class Moved(ex.neurons.ALIF):
+    """Says that the adaptation moves no other and is moved by none."""
+
+    def uniform(self):
+        return ("adaptation",)
+
+
+class Misnamed(ex.neurons.LIF):
+    """Names a variable that it has not."""
+
+    def uniform(self):
+        return ("current",)
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(Mixing, "elementwise"), (Liar, "local_step"), (Growing, "shape"), (Untrue, "finite differences")],
-    ids=lambda x: getattr(x, "__name__", ""),
+    [
+        (Mixing, "elementwise"),
+        (Liar, "local_step"),
+        (Growing, "shape"),
+        (Untrue, "finite differences"),
+        (Unlike(5, reset="zero"), "alike in all units"),
+        (Moved(5), "'voltage' moves it"),
+        (Misnamed(5), "must name state variables"),
+    ],
+    ids=lambda x: getattr(x, "__name__", type(x).__name__ if isinstance(x, ex.neurons.Neuron) else ""),
 )
 def test_a_broken_model_fails(model, message):
     with pytest.raises(ConformanceError, match=message):

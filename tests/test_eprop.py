@@ -223,9 +223,10 @@ def test_reset_starts_single_trials_anew(key):
         reset = jnp.array([t == 10, False])
         state, _, _ = rule.update(net, state, trial.inputs[t], trial.targets[t], reset=reset)
         fresh, _, _ = rule.update(net, fresh, trial.inputs[t], trial.targets[t])
-    for name, trace in state.filtered.items():
-        np.testing.assert_allclose(trace[:, 0], fresh.filtered[name][:, 0], atol=1e-14)
-        assert not np.allclose(trace[:, 1], fresh.filtered[name][:, 1])
+    for name, (trace,) in state.filtered.items():
+        (other,) = fresh.filtered[name]
+        np.testing.assert_allclose(trace[0], other[0], atol=1e-14)
+        assert not np.allclose(trace[1], other[1])
     np.testing.assert_array_equal(
         state.network.neurons["hidden"].voltage[0], fresh.network.neurons["hidden"].voltage[0]
     )
@@ -338,12 +339,12 @@ def test_parallel_projections_onto_a_readout(key):
     assert jnp.any(gradient.projections["input->hidden"].weight != 0)
 
 
-def test_lif_traces_are_rank_one(key):
+def test_voltages_have_one_eligibility_vector_for_all_units(key):
     rule = ex.rules.EProp()
     lif = rule.init(network(ex.neurons.LIF(UNITS), key), BATCH).eligibility["weight hidden->hidden"]
     adaptive = rule.init(network(alif(), key), BATCH).eligibility["weight hidden->hidden"]
-    assert lif.shape == (1, BATCH, 1, 1, UNITS)
-    assert adaptive.shape == (2, BATCH, 1, UNITS, UNITS)
+    assert [x.shape for x in lif] == [(BATCH, 1, 1, UNITS)]
+    assert [x.shape for x in adaptive] == [(BATCH, 1, 1, UNITS), (BATCH, 1, UNITS, UNITS)]
 
 
 @pytest.mark.nightly

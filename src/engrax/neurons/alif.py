@@ -75,9 +75,6 @@ class ALIF(LIF):
     def _above(self, state: ALIFState) -> Array:
         return state.voltage - self.threshold - self.beta * state.adaptation
 
-    def uniform(self) -> bool:
-        return False
-
     def with_input_scale(self, input_scale: str) -> "ALIF":
         """The same unit in the other convention: equal spikes for equal weights.
 

@@ -89,12 +89,13 @@ class Neuron(eqx.Module):
         """The step as a local rule differentiates it: same values; spiking models hold their own reset constant."""
         return self.step(state, current)
 
-    def uniform(self) -> bool:
-        """Whether the Jacobians of `local_step`'s state by state and by current are one number for all units.
+    def uniform(self) -> tuple[str, ...]:
+        """State variables that `local_step` moves alike in all units: by one number times each of themselves, and by
+        one number times each current, and not by any other variable.
 
-        Then an eligibility vector depends on the presynaptic unit alone, and local rules keep rank-one traces.
+        Their eligibility vectors depend on the presynaptic unit alone, and local rules keep one for all units.
         """
-        return False
+        return ()
 
     def with_dt(self, dt: float) -> "Neuron":
         """A copy with another time step (milliseconds)."""

@@ -43,5 +43,5 @@ class LI(Neuron):
         voltage = kappa * state.voltage + gain * current
         return LIState(voltage), voltage
 
-    def uniform(self) -> bool:
-        return self.tau.ndim == 0
+    def uniform(self) -> tuple[str, ...]:
+        return ("voltage",) if self.tau.ndim == 0 else ()

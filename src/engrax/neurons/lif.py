@@ -123,8 +123,8 @@ class LIF(Neuron):
         steps = jnp.round(self.refractory / self.dt).astype(jnp.int32)
         return jnp.clip(left + steps * spiked.astype(jnp.int32) - 1, 0, jnp.maximum(steps, 0))
 
-    def uniform(self) -> bool:
-        return self.reset == "subtract" and self.tau.ndim == 0
+    def uniform(self) -> tuple[str, ...]:
+        return ("voltage",) if self.reset == "subtract" and self.tau.ndim == 0 else ()
 
     def with_input_scale(self, input_scale: str) -> "LIF":
         """The same unit in the other input-scaling convention: equal spikes for equal weights.

@@ -109,7 +109,7 @@ def _ahead(
 
 def _chunk(
     plan: Plan, state: LocalState, tape: Tape, entering: dict[str, Array], rates: dict[str, Array]
-) -> tuple[dict[str, Array], dict[str, Array], Gradient]:
+) -> tuple[dict[str, list[Array]], dict[str, list[Array]], Gradient]:
     net, ends = plan.net, readouts(plan.net)
     outputs, variables = enter(net, entering)
     outputs = add(outputs, rates)
@@ -159,6 +159,8 @@ def _append(lanes: Lanes, key: Any, outputs: Array, variables: dict[str, Array],
 def _readout_lanes(plan: Plan, path: Path, adjoints: Any, indices: Any, lanes: Lanes) -> None:
     net, post = plan.net, path.projection.post
     traces.path_port(net, path)
+    if (post, 0, 0) in lanes.position:  # a parallel projection: what the readout does to a trace is known
+        return
     none = jax.tree.map(jnp.zeros_like, lanes.variables[0])
     zero_state = jax.tree.map(jnp.zeros_like, lanes.states[0])
     for c in range(traces.depth(net, post)):
@@ -177,22 +179,25 @@ def _run(plan: Plan, name: str, tape: Tape, lanes: Lanes) -> Adjoint:
 
 def _traces(
     plan: Plan, state: LocalState, tape: Tape, adjoints: Any, indices: Any
-) -> tuple[dict[str, Array], dict[str, Array], Gradient]:
-    eligibility: dict[str, Array] = {}
-    filtered: dict[str, Array] = {}
+) -> tuple[dict[str, list[Array]], dict[str, list[Array]], Gradient]:
+    eligibility: dict[str, list[Array]] = {}
+    filtered: dict[str, list[Array]] = {}
     found: Gradient = {}
     for s in plan.sources:
         adjoint, index = adjoints[s.population], indices[s.population]
         before = state.eligibility[s.label]
-        inside, total = _inside(plan, s, tape, adjoint)
+        sizes = [x.shape[2] for x in before]
+        sizes += [plan.net.populations[s.population].size] * (len(index) - 1 - len(sizes))
+        inside, total = _inside(plan, s, tape, adjoint, sizes)
         # What lies before the chunk reaches every lane through the chunk's first state.
         firsts = jax.tree.leaves(adjoint.states[s.population])
-        parts = [g[:, :, None, :, None] * before[c][None] for c, g in enumerate(firsts)]
-        border = sum(parts[1:], parts[0])
-        new = inside + border[1:]
-        total = total + jnp.sum(border[0], axis=0)
-        units = before.shape[3]
-        eligibility[s.label] = new[: len(firsts)][..., :units, :]
+        total = total + sum(_met(g[0], x) for g, x in zip(firsts, before, strict=True))
+        new = list(inside)
+        for g, x in zip(firsts, before, strict=True):
+            for lane, units in enumerate(sizes):
+                if x.shape[2] <= units:  # what is the same for all units depends on nothing else
+                    new[lane] = new[lane] + g[lane + 1][:, None, :units, None] * x
+        eligibility[s.label] = new[: len(firsts)]
         for path in plan.through(s):
             post = path.projection.post
             name, own = f"{post}|{s.label}", jax.tree.leaves(adjoints[post].states[post])
@@ -203,32 +208,32 @@ def _traces(
                 lanes = jnp.stack([new[index[post, c, k] - 1] for k in range(outs)], axis=1)
                 carried = [x[indices[post][c]][:, :outs, None, None, None] * old[i] for i, x in enumerate(own)]
                 rows.append(sum(carried, lanes))
-            filtered[name] = jnp.stack(rows)
+            filtered[name] = rows
         found[s.label] = total
     return eligibility, filtered, found
 
 
-def _inside(plan: Plan, s: traces.Source, tape: Tape, adjoint: Adjoint) -> tuple[Array, Array]:
-    """What happened in this chunk: traces of every lane but the first, (lane, batch, port, unit, pre), and the first
-    lane's, the loss's, summed over trials."""
+def _inside(plan: Plan, s: traces.Source, tape: Tape, adjoint: Adjoint, sizes: list[int]) -> tuple[list[Array], Array]:
+    """What happened in this chunk: traces of every lane but the first, each (batch, port, unit or 1, pre) by `sizes`,
+    and the first lane's, the loss's, summed over trials."""
     if s.kind == "parameter":
         own = jax.tree.leaves(adjoint.parameters[s.population])[int(s.key)][:, :, None, :, None]
-        return own[1:], jnp.sum(own[0], axis=0)
+        return list(own[1:]), jnp.sum(own[0], axis=0)
     pre = traces.presynaptic(plan.net, s, tape)
     delta = adjoint.delta[s.population]
     delta = delta[..., jnp.array(s.ports), :] if plan.net.populations[s.population].ports else delta[..., None, :]
-    return _per_trial(delta[1:], pre), jnp.einsum("tbqj,tbi->qji", delta[0], pre)
-
-
-def _per_trial(delta: Array, pre: Array) -> Array:
-    """einsum("mtbqj,tbi->mbqji"), all lanes of a trial in one matrix: on CPUs a third less time."""
-    lanes, steps, batch, ports, units = delta.shape
-    rows = jnp.transpose(delta, (2, 0, 3, 4, 1)).reshape(batch, lanes * ports * units, steps)
-    product = jnp.matmul(rows, jnp.transpose(pre, (1, 0, 2)))
-    return jnp.moveaxis(product.reshape(batch, lanes, ports, units, pre.shape[-1]), 1, 0)
+    per_trial = [jnp.einsum("tbqj,tbi->bqji", x[..., :units], pre) for x, units in zip(delta[1:], sizes, strict=True)]
+    return per_trial, jnp.einsum("tbqj,tbi->qji", delta[0], pre)
 
 
 def _through(path: Path, gradient: Array, trace: Array) -> Array:
     if trace.shape[1] == 1:
-        return jnp.einsum("bj,bqji->qji", gradient @ path.weight, trace[:, 0])
+        return _met(gradient @ path.weight, trace[:, 0])
     return jnp.einsum("bk,kj,bkqji->qji", gradient, path.weight, trace)
+
+
+def _met(gradient: Array, trace: Array) -> Array:
+    """Sum over trials of numbers for each unit (batch, unit) times traces (batch, port, unit or 1, pre)."""
+    if trace.shape[2] == 1:
+        return jnp.einsum("bj,bqi->qji", gradient, trace[:, :, 0])
+    return jnp.einsum("bj,bqji->qji", gradient, trace)

@@ -16,7 +16,6 @@ from ..losses import FiringRate, Loss, Running, Terminal
 from ..network import Network, NetworkState
 from ..network.adjoint import Path
 from ..network.engine import forward
-from ..parameter import resolve
 from . import traces
 from .feedback import readouts
 from .rates import Activity, count, counted, no_activity, rate_cotangents
@@ -28,15 +27,15 @@ Gradient = dict[str, Array]
 class LocalState(eqx.Module):
     """What a local rule carries from step to step.
 
-    network: the network's own state.  eligibility[source]: eligibility vectors (d, batch, port, unit, pre).
-    filtered["readout|source"]: traces through a readout.  terminal["label|source"]: weighted sums of traces for
-    terminal losses, and totals[label] of outputs.  rates[source]: sums of unfiltered traces for rate regularisation.
-    activity: spikes counted so far.
+    network: the network's own state.  eligibility[source]: eligibility vectors, d of (batch, port, unit or 1, pre).
+    filtered["readout|source"]: traces through each variable of a readout.  terminal["label|source"]: weighted sums of
+    traces for terminal losses, and totals[label] of outputs.  rates[source]: sums of unfiltered traces for rate
+    regularisation.  activity: spikes counted so far.
     """
 
     network: NetworkState
-    eligibility: dict[str, Array]
-    filtered: dict[str, Array]
+    eligibility: dict[str, list[Array]]
+    filtered: dict[str, list[Array]]
     terminal: dict[str, Array]
     totals: dict[str, Array]
     rates: dict[str, Array]
@@ -100,9 +99,8 @@ class Plan:
             tail = (len(s.ports), size, self.pre_size(s))
             for path in self.through(s):
                 post = path.projection.post
-                filtered[f"{post}|{s.label}"] = jnp.zeros(
-                    (traces.depth(net, post), batch, self.outputs(post), *tail), net.dtype
-                )
+                zero = jnp.zeros((batch, self.outputs(post), *tail), net.dtype)
+                filtered[f"{post}|{s.label}"] = [zero] * traces.depth(net, post)
             for label, spec in self.specs.items():
                 if self.terminal(label) and self.weights(s, label):
                     own = spec.population == s.population
@@ -122,8 +120,7 @@ class Plan:
 
     def outputs(self, readout: str) -> int:
         """Length of the outputs axis of a filtered trace: 1 where all of a readout's units filter alike."""
-        neuron = self.net.populations[readout]
-        return 1 if resolve(neuron).uniform() else neuron.size
+        return 1 if all(traces.shared(self.net, readout)) else self.net.populations[readout].size
 
     def check_step_by_step(self) -> None:
         """Raise a RuleError for rates of a readout: what they say of a learner has no trace of its own."""
@@ -151,14 +148,19 @@ class Plan:
         total = None
         for weight in self.weights(source, label):
             if weight is None:
-                part = jnp.einsum("bj,bqji->qji", gradient, trace[:, 0])
+                part = over_trials(gradient, trace[:, 0])
             elif trace.shape[1] == 1:
-                part = jnp.einsum("bj,bqji->qji", gradient @ weight, trace[:, 0])
+                part = over_trials(gradient @ weight, trace[:, 0])
             else:
                 part = jnp.einsum("bk,kj,bkqji->qji", gradient, weight, trace)
             total = part if total is None else total + part
         assert total is not None
         return total
+
+
+def over_trials(each: Array, trace: Array) -> Array:
+    """(port, unit, pre): sum over trials of a number for each unit (batch, unit) times a trace."""
+    return jnp.sum(each[:, None, :, None] * trace, axis=0)
 
 
 def advance(
@@ -227,7 +229,7 @@ def advance(
             else:
                 total = total + plan.contribute(s, label, y, gradients[label])
         if s.population in prompt:
-            total = total + jnp.einsum("bj,bqji->qji", prompt[s.population][0], trace)
+            total = total + over_trials(prompt[s.population][0], trace)
         if s.label in rates:
             counted_trace = valid.astype(net.dtype)[:, None, None, None] * trace
             rates[s.label] = rates[s.label] + (

@@ -33,8 +33,8 @@ def reset_trials(plan: Plan, state: LocalState, reset: Array) -> LocalState:
     )
     return LocalState(
         network,
-        jax.tree.map(pick(1), fresh.eligibility, state.eligibility),
-        jax.tree.map(pick(1), fresh.filtered, state.filtered),
+        jax.tree.map(pick(0), fresh.eligibility, state.eligibility),
+        jax.tree.map(pick(0), fresh.filtered, state.filtered),
         jax.tree.map(pick(0), fresh.terminal, state.terminal),
         jax.tree.map(pick(0), fresh.totals, state.totals),
         jax.tree.map(pick(0), fresh.rates, state.rates),

@@ -84,6 +84,14 @@ def depth(net: Network, name: str) -> int:
     return len(jax.tree.leaves(split_state(resolve(net.populations[name]).init_state())[0]))
 
 
+def shared(net: Network, name: str) -> list[bool]:
+    """Of each state variable that carries gradient: whether its eligibility vectors are the same for all units."""
+    neuron = resolve(net.populations[name])
+    state = neuron.init_state()
+    leaves = jax.tree.leaves(split_state(state)[0], is_leaf=lambda x: x is None)
+    return [n in neuron.uniform() for n, x in zip(slots(state), leaves, strict=True) if x is not None]
+
+
 def output_row(net: Network, name: str, variable: str | None) -> int:
     """Row of a Jacobian block that belongs to an output of the network.
 
@@ -138,13 +146,13 @@ def columns_of(net: Network, source: Source) -> list[int]:
     return [d + ports + int(source.key)] if source.kind == "parameter" else [d + p for p in source.ports]
 
 
-def start(net: Network, source: Source, batch: int, pre: int) -> Array:
+def start(net: Network, source: Source, batch: int, pre: int) -> list[Array]:
     """Eligibility vector before the first step: zero, or what a parameter does to the initial state."""
     neuron = net.populations[source.population]
-    d = depth(net, source.population)
     if source.kind != "parameter":
-        units = 1 if resolve(neuron).uniform() else neuron.size
-        return jnp.zeros((d, batch, len(source.ports), units, pre), net.dtype)
+        ports = len(source.ports)
+        units = [1 if alike else neuron.size for alike in shared(net, source.population)]
+        return [jnp.zeros((batch, ports, n, pre), net.dtype) for n in units]
     own, rest = split_parameters(neuron)
     leaves, treedef = jax.tree.flatten(own)
     wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
@@ -156,15 +164,15 @@ def start(net: Network, source: Source, batch: int, pre: int) -> Array:
         return jnp.stack([jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats])
 
     moved = jax.jvp(initial, tuple(wide), tuple(tangents))[1]
-    return jnp.broadcast_to(moved[:, None, None, :, None], (d, batch, 1, neuron.size, 1))
+    return [jnp.broadcast_to(x[None, None, :, None], (batch, 1, neuron.size, 1)) for x in moved]
 
 
-def advance(block: Array, eps: Array, columns: list[int], pre: Array, row: int) -> tuple[Array, Array]:
+def advance(block: Array, eps: list[Array], columns: list[int], pre: Array, row: int) -> tuple[list[Array], Array]:
     """One step of a source's trace in its own population.
 
     Args:
         block: the population's Jacobian, (rows, columns, batch, units).
-        eps: (d, batch, port, unit, pre).
+        eps: (batch, port, unit or 1, pre) of each of the d state variables.
         columns: the source's columns, one a port.
         pre: (batch, pre).
         row: which row is the output.
@@ -172,31 +180,37 @@ def advance(block: Array, eps: Array, columns: list[int], pre: Array, row: int) 
     Returns:
         The next eligibility vector, and the trace of `row`: (batch, port, unit, pre).
     """
-    d, units = eps.shape[0], eps.shape[3]
-    enters = jnp.stack([block[:, c] for c in columns], axis=2)[..., None] * pre[None, :, None, None, :]
-    carried = block[:, :d, :, None, :, None]
-    shared = carried[:d, ..., :units, :]
-    following = jnp.sum(shared * eps[None], axis=1) + enters[:d, ..., :units, :]
-    trace = jnp.sum(carried[row] * eps, axis=0) + enters[row]
-    return following, trace
+    entry = jnp.stack([block[:, c] for c in columns], axis=2)
+
+    def moved(r: int, units: int) -> Array:
+        total = entry[r, :, :, :units, None] * pre[:, None, None, :]
+        for c, x in enumerate(eps):
+            if x.shape[2] <= units:  # what is the same for all units depends on nothing else
+                total = total + block[r, c, :, None, :units, None] * x
+        return total
+
+    return [moved(r, x.shape[2]) for r, x in enumerate(eps)], moved(row, block.shape[-1])
 
 
-def filter_trace(block: Array, filtered: Array, column: int, trace: Array, row: int) -> tuple[Array, Array]:
+def filter_trace(block: Array, filtered: list[Array], column: int, trace: Array, row: int) -> tuple[list[Array], Array]:
     """One step of a trace through a readout's own dynamics.
 
     Args:
         block: the readout's Jacobian, (rows, columns, batch, outputs).
-        filtered: (d, batch, outputs or 1, port, unit, pre).
+        filtered: (batch, outputs or 1, port, unit, pre) of each of its d state variables.
         column: the current the trace enters by.
         trace: (batch, port, unit, pre).
         row: which row is the output.
     """
-    d, outputs = filtered.shape[0], filtered.shape[2]
-    block = block[..., :outputs, None, None, None]
-    enters = block[:, column] * trace[None, :, None]
-    return jnp.sum(block[:d, :d] * filtered[None], axis=1) + enters[:d], jnp.sum(
-        block[row, :d] * filtered, axis=0
-    ) + enters[row]
+    block = block[..., : filtered[0].shape[1], None, None, None]
+
+    def moved(r: int) -> Array:
+        total = block[r, column] * trace[:, None]
+        for c, x in enumerate(filtered):
+            total = total + block[r, c] * x
+        return total
+
+    return [moved(r) for r in range(len(filtered))], moved(row)
 
 
 def check_direct(net: Network, paths: list[Path]) -> None:

@@ -1,5 +1,6 @@
 """`check_neuron`: does a model keep the contract that every rule relies on?"""
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -9,6 +10,7 @@ from jaxtyping import Array
 
 from ..network.adjoint import split_state
 from ..neurons import Neuron
+from ..neurons.base import slots
 from ..parameter import resolve
 from .errors import require, same_structure
 
@@ -26,8 +28,8 @@ def check_neuron(neuron: Any) -> None:
     """Check a neuron model (an instance, or a class that can be built from a size alone).
 
     Checks shapes and types of state and output, that `step` is pure, that every unit acts alone, that `local_step` has
-    the values of `step`, that forward and reverse mode agree, and, for models that do not spike, that both agree with
-    finite differences in float64.
+    the values of `step`, that what `uniform` says of it is true, that forward and reverse mode agree, and, for models
+    that do not spike, that both agree with finite differences in float64.
 
     Raises:
         ConformanceError: the first check that fails.
@@ -94,6 +96,7 @@ def _check_step(name: str, model: Neuron, state: Any, current: Array) -> None:
         require(jnp.allclose(f, r, rtol=1e-9, atol=1e-12), f"{name}.step: forward and reverse mode disagree.")
         off = f.reshape(f.shape[0], model.size, -1, model.size) * (1 - jnp.eye(model.size))[None, :, None, :]
         require(jnp.all(off == 0), f"{name}.step is not elementwise: one unit's state or current moves another unit.")
+    _check_uniform(name, model, floats, jax.jacfwd(partial(rows, local=True), argnums=(0, 1))(floats, current))
     if model.spiking:
         return
     step = 1e-6
@@ -110,6 +113,30 @@ def _check_step(name: str, model: Neuron, state: Any, current: Array) -> None:
             exact = jnp.sum(jax.tree.leaves(forward[position])[index].reshape(*slope.shape, -1), axis=-1)
             error = float(jnp.max(jnp.abs(slope - exact)))
             require(error < 1e-6, f"{name}.step: its derivative differs from finite differences by {error:.1e}.")
+
+
+def _check_uniform(name: str, model: Neuron, floats: Any, jacobian: Any) -> None:
+    """`jacobian`: of the rows of state and output, (row, unit, [port,] unit), by state and by current."""
+    alike = model.uniform()
+    held = jax.tree.leaves(floats, is_leaf=_none)
+    names = [n for n, x in zip(slots(model.init_state()), held, strict=True) if x is not None]
+    require(
+        isinstance(alike, tuple) and set(alike) <= set(names),
+        f"{name}.uniform must name state variables, some of {names}, in a tuple; got {alike!r}.",
+    )
+    by_state = [x[:, :, None] for x in jax.tree.leaves(jacobian[0])]
+    by_current = jacobian[1].reshape(len(names) + 1, model.size, -1, model.size)
+    for row, variable in enumerate(names):
+        if variable not in alike:
+            continue
+        for other, block in zip([*names, "the current"], [*by_state, by_current], strict=True):
+            own = jnp.diagonal(block[row], axis1=0, axis2=2)
+            if other in names and other not in alike:
+                require(jnp.all(own == 0), f"{name}.uniform names {variable!r}, but {other!r} moves it.")
+            require(
+                jnp.allclose(own, own[..., :1], rtol=1e-12, atol=0),
+                f"{name}.uniform names {variable!r}, but {other!r} does not move it alike in all units.",
+            )
 
 
 def _none(x: object) -> bool:

@@ -85,7 +85,7 @@ def fit(
         optimizer: any Optax transformation.
         steps: optimiser steps.
         batch: trials a step, and a batch of validation and test trials.
-        seeds: None trains `net` as it is; n trains n networks drawn by `net.initialize`, side by side, seeds 0 to
+        seeds: None trains `net` as it is; n trains n networks drawn by `net.initialize`, in one program, seeds 0 to
             n - 1. A sequence trains those seeds; seed 7 is the same network with the same trials in whatever company.
         key: drives weights (with `seeds`), feedback weights and trials; None: `jax.random.key(0)`. A run with the
             same key is the same run.
