@@ -15,7 +15,7 @@ from jaxtyping import Array, PyTree
 
 from ..neurons import variable
 from ..parameter import resolve
-from ..synapses import Projection, drive
+from ..synapses import Projection, drive, fan_out
 from .graph import components
 from .network import Network, NetworkState, Record
 
@@ -70,8 +70,8 @@ def port_delta(net: Network, projection: Projection, delta: Array) -> Array:
     return delta[..., net.populations[projection.post].ports.index(projection.port), :]
 
 
-def _contribution(projection: Projection, weight: Array, pre: Array) -> Array:
-    current = drive(weight, pre)
+def _contribution(projection: Projection, fan: Array, pre: Array) -> Array:
+    current = drive(fan, pre)
     if projection.bias is None:
         return current
     return current + jnp.broadcast_to(projection.bias, current.shape)
@@ -94,7 +94,7 @@ def forward(
     steps = next(iter(inputs.values())).shape[0]
     sources = dict(inputs)
     wanted = {*record, *(f"{o.population}.{o.variable}" for o in net.output_specs if o.variable)}
-    weights = {name: p.effective() for name, p in net.projections.items()}
+    fans = {name: fan_out(p.effective()) for name, p in net.projections.items()}
     neurons = {name: resolve(p) for name, p in net.populations.items()}
     final: dict[str, PyTree] = {}
     kept: dict[str, Array] = {}
@@ -114,13 +114,13 @@ def forward(
                     continue
                 pre = delayed(sources[projection.pre], state.history[projection.pre], projection.delay or 0)
                 zero = zero_current(net, name, (steps, batch)) if current is None else current
-                added = _contribution(projection, weights[key], pre)
+                added = _contribution(projection, fans[key], pre)
                 current = (
                     added if current is None and projection.port is None else add_current(net, projection, zero, added)
                 )
             if current is not None:
                 external[name] = current
-        body = _component_step(net, group, internal, neurons, weights, wanted, tape)
+        body = _component_step(net, group, internal, neurons, fans, wanted, tape)
         carry = (
             {n: state.neurons[n] for n in group},
             {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(internal).items()},
@@ -165,7 +165,7 @@ def _component_step(
     group: tuple[str, ...],
     internal: list[Projection],
     neurons: dict[str, Any],
-    weights: dict[str, Array],
+    fans: dict[str, Array],
     wanted: set[str],
     tape: bool,
 ) -> Callable[[dict[str, Array], Any, dict[str, Array]], Any]:
@@ -183,7 +183,7 @@ def _component_step(
                     delay = projection.delay or 0
                     pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
                     current = add_current(
-                        net, projection, current, _contribution(projection, weights[projection.name], pre)
+                        net, projection, current, _contribution(projection, fans[projection.name], pre)
                     )
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current

@@ -4,6 +4,7 @@ The effective weight is a function of the projection's own arrays (`effective`),
 in it: the drive, its transpose, and the weight gradient from delta = dE/dI, which is one product over time x batch.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import ArgumentError, NetworkError
+from ..kernels import columns, rows
 from .initializers import Initializer, as_initializer, draw
 
 
@@ -210,18 +212,29 @@ def _array(what: str, x: Any) -> Array:
     return value
 
 
-def drive(weight: Array, pre: Float[Array, "... pre"]) -> Float[Array, "*current"]:
-    """Current that `pre` causes through a (post, pre) or (ports, post, pre) weight."""
-    return pre @ weight.T if weight.ndim == 2 else jnp.einsum("...i,pji->...pj", pre, weight)
+def fan_out(weight: Float[Array, "*ports post pre"]) -> Float[Array, "pre *ports post"]:
+    """A weight by presynaptic unit: what a spike of each adds to the currents. To be made once, outside of a loop."""
+    return jnp.moveaxis(weight, -1, 0)
+
+
+def drive(fan: Float[Array, "pre *ports post"], pre: Float[Array, "... pre"]) -> Float[Array, "*current"]:
+    """Current that `pre` causes through a weight's `fan_out`."""
+    return rows(_flat(pre), fan.reshape(fan.shape[0], -1)).reshape(*pre.shape[:-1], *fan.shape[1:])
 
 
 def transpose(weight: Array, delta: Float[Array, "*current"]) -> Float[Array, "... pre"]:
     """The drive's transpose: what `delta` on the current is to the presynaptic output."""
-    return delta @ weight if weight.ndim == 2 else jnp.einsum("...pj,pji->...i", delta, weight)
+    ends = weight.ndim - 1
+    flat = delta.reshape(math.prod(delta.shape[:-ends]), math.prod(delta.shape[-ends:]))
+    return rows(flat, _flat(weight)).reshape(*delta.shape[:-ends], weight.shape[-1])
 
 
 def outer(delta: Float[Array, "time batch *ports post"], pre: Float[Array, "time batch pre"]) -> Array:
     """The weight gradient: sum over time and batch of delta times pre, as one product."""
-    rows = delta.reshape(-1, int(np.prod(delta.shape[2:])))
-    product = rows.T @ pre.reshape(-1, pre.shape[-1])
-    return product.reshape(*delta.shape[2:], pre.shape[-1])
+    flat = delta.reshape(math.prod(delta.shape[:2]), math.prod(delta.shape[2:]))
+    return columns(_flat(pre), flat).T.reshape(*delta.shape[2:], pre.shape[-1])
+
+
+def _flat(x: Array) -> Array:
+    """As a matrix whose columns are the last axis."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])

@@ -13,13 +13,15 @@ class Engrax(Candidate):
     name, package, modules = "engrax", "engrax", ("engrax",)
 
     def variants(self) -> list[Variant]:
+        from ...kernels import load, mode
         from ...rules import RULES
 
+        path = "events" if mode() != "off" and load() else "dense"
         found = []
         for name, rule in RULES.items():
             has = any(f.name == "evaluation" for f in dataclasses.fields(rule))
             evaluations = ("offline", "chunked", "online") if has else ("-",)
-            found += [Variant(name.lower(), evaluation) for evaluation in evaluations]
+            found += [Variant(name.lower(), evaluation, path) for evaluation in evaluations]
         return found
 
     def build(self, workload: Workload, arrays: Arrays, variant: Variant) -> Trainer:

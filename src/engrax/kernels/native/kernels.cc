@@ -1,0 +1,9 @@
+#include "kernels.inc"
+
+namespace engrax::ENGRAX_TARGET {
+#define ENGRAX_INSTANTIATE(T)                                                               \
+  template void rows<T>(const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t);        \
+  template void columns<T>(const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t);
+ENGRAX_INSTANTIATE(float)
+ENGRAX_INSTANTIATE(double)
+}  // namespace engrax::ENGRAX_TARGET

@@ -1,0 +1,123 @@
+"""Products that skip zeros: those of NumPy at any share of zeros, differentiable, and the same gradients by them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import engrax as ex
+from engrax import kernels
+from engrax.kernels import columns, rows
+
+# Widths below, at and between whole vectors of every instruction set; lengths below and above a block and a part.
+SHAPES = [(1, 8, 8), (5, 9, 13), (64, 100, 100), (130, 300, 257), (1100, 40, 33), (3000, 70, 130), (7, 16, 8)]
+MODES = ["off", *(["auto", "on"] if kernels.load() else [])]
+
+
+@pytest.fixture(params=MODES)
+def mode(request, monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", request.param)
+    jax.clear_caches()
+    yield request.param
+    jax.clear_caches()
+
+
+def factors(length, inner, width, share, dtype=np.float64):
+    draw = np.random.default_rng(length + inner + width)
+    a = np.where(draw.random((length, inner)) < share, draw.standard_normal((length, inner)), 0.0)
+    others = draw.standard_normal((inner, width)), draw.standard_normal((length, width))
+    return [jnp.asarray(x.astype(dtype)) for x in (a, *others)]
+
+
+@pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: nothing skips zeros")
+def test_the_native_library_is_used_when_asked_for(monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", "on")
+    text = jax.jit(rows).lower(jnp.zeros((9, 9)), jnp.zeros((9, 9))).as_text()
+    assert "engrax_rows" in text
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_are_those_of_numpy(mode, shape, share):
+    a, b, d = factors(*shape, share)
+    np.testing.assert_allclose(jax.jit(rows)(a, b), np.asarray(a) @ np.asarray(b), rtol=1e-12, atol=1e-11)
+    np.testing.assert_allclose(jax.jit(columns)(a, d), np.asarray(a).T @ np.asarray(d), rtol=1e-12, atol=1e-11)
+
+
+def test_single_precision(mode):
+    a, b, d = factors(300, 90, 70, 0.1, np.float32)
+    assert rows(a, b).dtype == jnp.float32
+    exact = np.float64(a)
+    np.testing.assert_allclose(rows(a, b), exact @ np.float64(b), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(columns(a, d), exact.T @ np.float64(d), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.x64
+def test_products_differentiate_twice_in_both_modes(mode):
+    a, b, d = factors(9, 10, 11, 0.3)
+    for product, second in ((rows, b), (columns, d)):
+        check_grads(lambda x, y, p=product: p(jnp.asarray(x), jnp.asarray(y)), (a, second), order=2)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0), (1, 2)], ids=str)
+def test_vmap_is_a_loop(mode, axes):
+    a, b, d = factors(20, 12, 9, 0.2)
+    for product, first, second in ((rows, a, b), (columns, a, d)):
+        stacks = [x if axis is None else jnp.stack([x, 2 * x, x[::-1]], axis) for x, axis in zip((first, second), axes)]
+        found = jax.vmap(product, axes)(*stacks)
+        for i in range(3):
+            own = [x if axis is None else jnp.take(x, i, axis) for x, axis in zip(stacks, axes)]
+            np.testing.assert_allclose(found[i], product(*own), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.x64
+def test_the_number_of_threads_moves_no_bit(monkeypatch):
+    """Sums are split by shapes alone; a part is summed by one thread."""
+    monkeypatch.setenv("ENGRAX_EVENTS", "on")
+    a, b, d = factors(3000, 70, 130, 0.1)
+    first = jax.jit(rows)(a, b), jax.jit(columns)(a, d)
+    for _ in range(5):
+        again = jax.jit(rows)(a, b), jax.jit(columns)(a, d)
+        np.testing.assert_array_equal(first[0], again[0])
+        np.testing.assert_array_equal(first[1], again[1])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("rule", [ex.rules.BPTT(), ex.rules.EProp(feedback="random")], ids=["bptt", "eprop"])
+def test_rules_find_the_same_gradient(rule, monkeypatch, key):
+    populations = {"hidden": ex.neurons.ALIF(40, threshold=0.3, beta=0.1), "readout": ex.neurons.LI(10)}
+    projections = [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden"), ex.Dense("hidden", "readout")]
+    net = ex.Network(populations, projections, inputs={"input": 30}, outputs="readout", key=key)
+    spikes = jax.random.bernoulli(key, 0.1, (50, 8, 30)).astype(net.dtype)
+    trial = ex.Trial(spikes, jnp.arange(8) % 10)
+    found = {}
+    for mode in MODES:
+        monkeypatch.setenv("ENGRAX_EVENTS", mode)
+        jax.clear_caches()
+        found[mode] = rule.value_and_grad(net, trial)
+        assert jnp.any(net.run(trial.inputs, record=("hidden",)).recorded["hidden"])
+    jax.clear_caches()
+    for mode in MODES[1:]:
+        assert eqx_equal(found["off"], found[mode])
+
+
+def eqx_equal(first, second):
+    leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return all(np.allclose(x, y, rtol=1e-9, atol=1e-13) for x, y in leaves)
+
+
+@pytest.mark.parametrize("value", ["yes", "ON", ""])
+def test_an_unknown_mode_is_refused(value, monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", value)
+    with pytest.raises(ex.errors.ArgumentError, match="ENGRAX_EVENTS"):
+        kernels.mode()
+
+
+def test_without_the_library_it_cannot_be_on(monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", "on")
+    monkeypatch.setattr("engrax.kernels.library.load", lambda: False)
+    with pytest.raises(ex.errors.ArgumentError, match="compiler"):
+        kernels.mode()
