@@ -7,45 +7,14 @@ else should run meanwhile.
 """
 
 import argparse
-import os
-import statistics
 import subprocess
 import tempfile
 from pathlib import Path
 
 from records import ROOT, origin, save
+from turns import compare
 
 from engrax.bench.candidate import Variant
-from engrax.bench.race import Worker
-
-
-def worker(source: Path, case: str) -> Worker:
-    """A process that takes steps by the library in `source`."""
-    workload, rule, evaluation = case.split(":")
-    os.environ["PYTHONPATH"] = str(source)
-    return Worker("engrax", Variant(rule, evaluation), workload, threads=len(os.sched_getaffinity(0)))
-
-
-def compare(case: str, sources: dict[str, Path], repeats: int) -> dict:
-    """Medians of both, compilation apart, and how many times as fast this tree is."""
-    workers = {name: worker(source, case) for name, source in sources.items()}
-    times: dict[str, list[float]] = {name: [] for name in workers}
-    losses = {name: w.ask("step")["loss"] for name, w in workers.items()}
-    for _ in range(repeats):
-        for name, w in workers.items():
-            times[name].append(w.ask("step")["seconds"])
-    peaks = {name: w.ask("memory")["peak_mb"] for name, w in workers.items()}
-    for w in workers.values():
-        w.close()
-    before, now = (statistics.median(times[name]) for name in ("before", "now"))
-    return {
-        "ratio": round(before / now, 2),
-        "seconds": {"before": round(before, 3), "now": round(now, 3)},
-        "fastest": {name: round(min(x), 3) for name, x in times.items()},
-        "peak_mb": peaks,
-        "first_loss": losses,
-        "repeats": repeats,
-    }
 
 
 def main() -> None:
@@ -64,9 +33,11 @@ def main() -> None:
         archive = subprocess.run(["git", "archive", commit, "src"], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
         sources = {"before": Path(folder) / "src", "now": ROOT / "src"}
+        settings = {name: {"PYTHONPATH": str(source)} for name, source in sources.items()}
         found = {}
         for case in options.cases:
-            found[case] = compare(case, sources, options.repeats)
+            workload, rule, evaluation = case.split(":")
+            found[case] = compare(workload, Variant(rule, evaluation), settings, options.repeats)
             print(case, found[case], flush=True)
     if options.out:
         command = f"python benchmarks/against.py {commit} {' '.join(options.cases)}"

@@ -1,5 +1,10 @@
 """Products that skip zeros: those of NumPy at any share of zeros, differentiable, and the same gradients by them."""
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +17,7 @@ from engrax.kernels import columns, rows
 
 # Widths below, at and between whole vectors of every instruction set; lengths below and above a block and a part.
 SHAPES = [(1, 8, 8), (5, 9, 13), (64, 100, 100), (130, 300, 257), (1100, 40, 33), (3000, 70, 130), (7, 16, 8)]
+NATIVE = pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: nothing skips zeros")
 MODES = ["off", *(["auto", "on"] if kernels.load() else [])]
 
 
@@ -30,7 +36,7 @@ def factors(length, inner, width, share, dtype=np.float64):
     return [jnp.asarray(x.astype(dtype)) for x in (a, *others)]
 
 
-@pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: nothing skips zeros")
+@NATIVE
 def test_the_native_library_is_used_when_asked_for(monkeypatch):
     monkeypatch.setenv("ENGRAX_EVENTS", "on")
     text = jax.jit(rows).lower(jnp.zeros((9, 9)), jnp.zeros((9, 9))).as_text()
@@ -73,18 +79,44 @@ def test_vmap_is_a_loop(mode, axes):
             np.testing.assert_allclose(found[i], product(*own), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.x64
-def test_the_number_of_threads_moves_no_bit(monkeypatch):
+THREADS = """
+import hashlib, os, jax, numpy as np
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(os.environ["CORES"])])
+from engrax.kernels import columns, rows
+draw = np.random.default_rng(0)
+a = jax.numpy.asarray(np.float32((draw.random((3000, 70)) < 0.1) * draw.standard_normal((3000, 70))))
+b, d = (jax.numpy.asarray(np.float32(draw.standard_normal((size, 130)))) for size in (70, 3000))
+print(hashlib.sha256(np.asarray(rows(a, b)).tobytes() + np.asarray(columns(a, d)).tobytes()).hexdigest())
+"""
+
+
+@NATIVE
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot keep a process on one core")
+def test_the_number_of_threads_moves_no_bit():
     """Sums are split by shapes alone; a part is summed by one thread."""
+
+    def bits(cores):
+        given = {**os.environ, "ENGRAX_EVENTS": "on", "CORES": str(cores), "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run([sys.executable, "-c", THREADS], env=given, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    one = bits(1)
+    assert len(one.strip()) == hashlib.sha256().digest_size * 2
+    assert one == bits(64)
+
+
+@NATIVE
+@pytest.mark.parametrize("product", [rows, columns])
+@pytest.mark.unchecked
+def test_factors_that_do_not_fit_are_refused(product, monkeypatch):
     monkeypatch.setenv("ENGRAX_EVENTS", "on")
-    a, b, d = factors(3000, 70, 130, 0.1)
-    first = jax.jit(rows)(a, b), jax.jit(columns)(a, d)
-    for _ in range(5):
-        again = jax.jit(rows)(a, b), jax.jit(columns)(a, d)
-        np.testing.assert_array_equal(first[0], again[0])
-        np.testing.assert_array_equal(first[1], again[1])
+    with pytest.raises(ex.errors.ArgumentError, match="do not fit"):
+        product(jnp.ones((10, 12)), jnp.ones((11, 9)))
+    with pytest.raises(ex.errors.ArgumentError, match="do not fit"):
+        product(jnp.ones((10, 10), jnp.float16), jnp.ones((10, 9)))
 
 
+@NATIVE
 @pytest.mark.x64
 @pytest.mark.parametrize("rule", [ex.rules.BPTT(), ex.rules.EProp(feedback="random")], ids=["bptt", "eprop"])
 def test_rules_find_the_same_gradient(rule, monkeypatch, key):
@@ -100,13 +132,10 @@ def test_rules_find_the_same_gradient(rule, monkeypatch, key):
         found[mode] = rule.value_and_grad(net, trial)
         assert jnp.any(net.run(trial.inputs, record=("hidden",)).recorded["hidden"])
     jax.clear_caches()
+    assert all(jnp.any(p.weight != 0) for p in found["off"][1].projections.values())
     for mode in MODES[1:]:
-        assert eqx_equal(found["off"], found[mode])
-
-
-def eqx_equal(first, second):
-    leaves = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
-    return all(np.allclose(x, y, rtol=1e-9, atol=1e-13) for x, y in leaves)
+        for mine, theirs in zip(jax.tree.leaves(found[mode]), jax.tree.leaves(found["off"]), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("value", ["yes", "ON", ""])

@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from ..errors import ArgumentError
 from . import library
 
 # The share of entries that are not zero up to which skipping the others is faster than a plain product.
@@ -79,6 +80,9 @@ def _define(kind: str, plain: Callable[[Array, Array], Array], inner: int, outer
     primitive = Primitive(f"engrax_{kind}")
 
     def abstract(a: Any, b: Any) -> Any:
+        # The native code reads as far as shapes tell it to.
+        if a.dtype != b.dtype or a.shape[0] != b.shape[0] or a.shape[inner] != b.shape[1]:
+            raise ArgumentError(f"kernels.{kind}: {a.str_short()} and {b.str_short()} do not fit together.")
         return jax.core.ShapedArray((a.shape[0], a.shape[outer], b.shape[2]), a.dtype)
 
     def batch(args: tuple[Array, Array], axes: tuple[Any, Any]) -> tuple[Array, int]:
