@@ -1,6 +1,7 @@
-"""Products that skip zeros; see `products`."""
+"""Products and loops that skip zeros; see `products` and `loops`."""
 
 from .library import load, mode
+from .loops import Unit
 from .products import columns, rows
 
-__all__ = ["columns", "load", "mode", "rows"]
+__all__ = ["Unit", "columns", "load", "mode", "rows"]

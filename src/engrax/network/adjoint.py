@@ -18,8 +18,10 @@ from ..neurons import Neuron
 from ..neurons.base import slots
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection, transpose
+from . import loops
 from .engine import Tape, port_delta
 from .graph import components
+from .loops import Inner
 from .network import Network
 
 # An error from a population this many times smaller is multiplied by the weights step by step inside the loop: as a
@@ -35,10 +37,11 @@ class Path(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What a narrow population felt, at the steps at which `weight` (post, pre) sends it back: (time, batch, post)."""
+    """What a population felt, and `weight` (post, pre) sends back `delay` steps: (time, batch, post)."""
 
     weight: Array
     delta: Array
+    delay: int
 
 
 class Cotangents(NamedTuple):
@@ -126,7 +129,7 @@ def backward(
         local: differentiate `local_step` instead of `step`.
         per_trial: keep one cotangent a trial and unit, (batch, size), of every parameter.
     """
-    steps = next(iter(tape.currents.values())).shape[0]
+    steps = next(iter(tape.outputs.values())).shape[0]
     arriving = dict(cotangents.outputs)
     history = {n: jnp.zeros_like(h) for n, h in tape.history.items()}
     for name, g in cotangents.history.items():
@@ -149,16 +152,22 @@ def backward(
             pre, post = path.projection.pre, path.projection.post
             if pre in group and post not in group:
                 felt, delay = port_delta(net, path.projection, delta[post]), path.projection.delay or 0
-                if felt.ndim == 3 and NARROW * felt.shape[-1] <= net.populations[pre].size:
+                narrower = felt.ndim == 3 and NARROW * felt.shape[-1] <= net.populations[pre].size
+                if pre in tape.kept and felt.ndim == 3:
                     _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
-                    narrow[pre].append(Sent(path.weight, _earlier(felt, delay)))
+                    narrow[pre].append(Sent(path.weight, felt, delay))
+                elif narrower:
+                    _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
+                    narrow[pre].append(Sent(path.weight, _earlier(felt, delay), 0))
                 else:
                     back = transpose(path.weight, felt)
                     _into_history(history, pre, back[:delay], delay)
                     _arrive(arriving, pre, _earlier(back, delay))
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
         own = {n: arriving[n] for n in group if n in arriving}
-        result = _component(net, group, internal, tape, own, narrow, cotangents, local, per_trial)
+        natively = not per_trial and all(n in tape.kept for n in group)
+        component = _native if natively else partial(_component, per_trial=per_trial)
+        result = component(net, group, internal, tape, own, narrow, cotangents, local)
         delta.update(result.delta)
         parameters.update(result.parameters)
         states.update(result.states)
@@ -185,7 +194,7 @@ def backward_population(
         state: dE by the float leaves of the final state.
     """
     cotangents = Cotangents({}, {name: variables}, {name: state}, {})
-    return _component(net, (name,), [], tape, {name: outputs}, {name: []}, cotangents, True, True)
+    return _component(net, (name,), [], tape, {name: outputs}, {name: []}, cotangents, True, per_trial=True)
 
 
 def _arrive(arriving: dict[str, Array], name: str, g: Array) -> None:
@@ -206,6 +215,38 @@ def _earlier(felt: Array, delay: int) -> Array:
     return jnp.concatenate([late, nothing]) if delay else felt
 
 
+def _native(
+    net: Network,
+    group: tuple[str, ...],
+    internal: list[Path],
+    tape: Tape,
+    arriving: dict[str, Array],
+    sent: dict[str, list[Sent]],
+    cotangents: Cotangents,
+    local: bool,
+) -> Adjoint:
+    order = tuple(n for n in net.order if n in group)
+    batch = next(iter(tape.outputs.values())).shape[1]
+    entering, last, parameters = {}, {}, {}
+    for name in order:
+        own = {f"at_{variable}": g for variable, g in cotangents.variables.get(name, {}).items()}
+        entering[name] = own | ({"arriving": arriving[name]} if name in arriving else {})
+        last[name] = cotangents.states.get(name)
+        if last[name] is None:
+            last[name] = _no_state(net.populations[name], batch)
+        parameters[name] = split_parameters(net.populations[name])[0]
+    inner = [Inner(p.projection.pre, p.projection.post, p.projection.delay or 0, p.weight, None) for p in internal]
+    inner += [Inner(n, "", x.delay, x.weight, x.delta) for n in order for x in sent[n]]
+    kept, outputs = {n: tape.kept[n] for n in order}, {n: tape.outputs[n] for n in order}
+    delta, states, pending = loops.back(net, order, kept, outputs, entering, last, inner, local)
+    return Adjoint(delta, parameters, states, pending)
+
+
+def _no_state(neuron: Neuron, batch: int) -> PyTree:
+    floats = split_state(resolve(neuron).init_state())[0]
+    return jax.tree.map(lambda x: jnp.zeros((batch, *x.shape), x.dtype), floats)
+
+
 def _component(
     net: Network,
     group: tuple[str, ...],
@@ -215,6 +256,7 @@ def _component(
     narrow: dict[str, list[Sent]],
     cotangents: Cotangents,
     local: bool,
+    *,
     per_trial: bool,
 ) -> Adjoint:
     order = [n for n in reversed(net.order) if n in group]

@@ -6,7 +6,7 @@ multiplied step by step. A `Tape` keeps what a rule needs afterwards.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -16,7 +16,9 @@ from jaxtyping import Array, PyTree
 from ..neurons import variable
 from ..parameter import resolve
 from ..synapses import Projection, drive, fan_out
+from . import loops
 from .graph import components
+from .loops import Inner, Kept
 from .network import Network, NetworkState, Record
 
 
@@ -27,12 +29,14 @@ class Tape(NamedTuple):
     history: outputs before the run, (depth, batch, units), oldest first.
     states: each population's state before each step, leaves (time, batch, units).
     currents: (time, batch, units) or (time, batch, ports, units).
+    kept: instead of states and currents, of populations that native loops ran.
     """
 
     outputs: dict[str, Array]
     history: dict[str, Array]
     states: dict[str, PyTree]
     currents: dict[str, Array]
+    kept: dict[str, Kept]
 
     def presynaptic(self, projection: Projection) -> Array:
         """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
@@ -70,11 +74,51 @@ def port_delta(net: Network, projection: Projection, delta: Array) -> Array:
     return delta[..., net.populations[projection.post].ports.index(projection.port), :]
 
 
-def _contribution(projection: Projection, fan: Array, pre: Array) -> Array:
+def _contribution(fan: Array, bias: Array | None, pre: Array) -> Array:
     current = drive(fan, pre)
-    if projection.bias is None:
-        return current
-    return current + jnp.broadcast_to(projection.bias, current.shape)
+    return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
+
+
+class _Operands(NamedTuple):
+    """All numbers that a component's run depends on: `sources` by projection into it, the rest by population or
+    projection."""
+
+    neurons: dict[str, Any]
+    weights: dict[str, Array]
+    biases: dict[str, Array | None]
+    sources: dict[str, Array]
+    states: dict[str, PyTree]
+    histories: dict[str, Array]
+
+
+class _Ran(NamedTuple):
+    """What a component's run gives: final states, then by step outputs and recorded variables, and its tape."""
+
+    last: dict[str, PyTree]
+    outputs: dict[str, Array]
+    recorded: dict[str, Array]
+    states: dict[str, PyTree]
+    currents: dict[str, Array]
+    kept: dict[str, Kept]
+
+
+class _Component(NamedTuple):
+    """A strongly connected component, and what is wanted of it."""
+
+    net: Network
+    group: tuple[str, ...]
+    steps: int
+    batch: int
+    wanted: set[str]
+    tape: bool | str
+
+    @property
+    def internal(self) -> list[Projection]:
+        return [p for p in self.net.projections.values() if p.post in self.group and p.pre in self.group]
+
+    @property
+    def external(self) -> list[Projection]:
+        return [p for p in self.net.projections.values() if p.post in self.group and p.pre not in self.group]
 
 
 def forward(
@@ -82,64 +126,104 @@ def forward(
     inputs: dict[str, Array],
     state: NetworkState,
     *,
-    tape: bool = False,
+    tape: bool | Literal["lean"] = False,
     record: tuple[str, ...] = (),
 ) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
-    """Run the network; differentiable by JAX in both modes.
+    """Run the network; differentiable by JAX in both modes, but for a lean tape.
+
+    Args:
+        tape: True keeps every state and current; "lean" no more than `adjoint.backward` needs.
 
     Returns:
-        outputs by label, the final state, what was recorded, and the tape (its states are empty unless asked for).
+        outputs by label, the final state, what was recorded, and the tape.
     """
     depths = net.depths()
-    steps = next(iter(inputs.values())).shape[0]
+    steps, batch = next(iter(inputs.values())).shape[:2]
     sources = dict(inputs)
     wanted = {*record, *(f"{o.population}.{o.variable}" for o in net.output_specs if o.variable)}
-    fans = {name: fan_out(p.effective()) for name, p in net.projections.items()}
-    neurons = {name: resolve(p) for name, p in net.populations.items()}
-    final: dict[str, PyTree] = {}
-    kept: dict[str, Array] = {}
-    states: dict[str, PyTree] = {}
-    currents: dict[str, Array] = {}
-    batch = next(iter(inputs.values())).shape[1]
-    groups = components(net.order, [(e.pre, e.post) for e in net.edges])
-    for group in groups:
-        external, internal = {}, []
-        for name in group:
-            current = None
-            for key, projection in net.projections.items():
-                if projection.post != name:
-                    continue
-                if projection.pre in group:
-                    internal.append(projection)
-                    continue
-                pre = delayed(sources[projection.pre], state.history[projection.pre], projection.delay or 0)
-                zero = zero_current(net, name, (steps, batch)) if current is None else current
-                added = _contribution(projection, fans[key], pre)
-                current = (
-                    added if current is None and projection.port is None else add_current(net, projection, zero, added)
-                )
-            if current is not None:
-                external[name] = current
-        body = _component_step(net, group, internal, neurons, fans, wanted, tape)
-        carry = (
+    weights = {name: p.effective() for name, p in net.projections.items()}
+    ran: list[_Ran] = []
+    for group in components(net.order, [(e.pre, e.post) for e in net.edges]):
+        own = {w for w in wanted if w.partition(".")[0] in group and "." in w}
+        component = _Component(net, group, steps, batch, own, tape)
+        joined = component.internal + component.external
+        operands = _Operands(
+            {n: resolve(net.populations[n]) for n in group},
+            {p.name: weights[p.name] for p in joined},
+            {p.name: p.bias for p in joined},
+            {p.name: delayed(sources[p.pre], state.history[p.pre], p.delay or 0) for p in component.external},
             {n: state.neurons[n] for n in group},
-            {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(internal).items()},
+            {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(component.internal).items()},
         )
-        zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
-        (last, _), ys = jax.lax.scan(partial(body, zeros), carry, external, length=steps)
-        final.update(last)
-        sources.update(ys["output"])
-        kept.update(ys["kept"])
-        states.update(ys["state"])
-        currents.update(ys["current"])
+        units = loops.units(net, group, own, tape)
+        if units is None:
+            ran.append(_scan(component, operands))
+        elif tape:
+            ran.append(_loop(component, units, operands))
+        else:
+            ran.append(_either(component, operands))
+        sources.update(ran[-1].outputs)
+    merged = _Ran(*({name: x for r in ran for name, x in getattr(r, field).items()} for field in _Ran._fields))
     history = {name: _latest(source, state.history[name]) for name, source in sources.items()}
-    kept.update({name: sources[name] for name in record if "." not in name})
+    kept = merged.recorded | {name: sources[name] for name in record if "." not in name}
     outputs = {
         o.label: sources[o.population] if o.variable is None else kept[f"{o.population}.{o.variable}"]
         for o in net.output_specs
     }
-    recorded = {n: kept[n] for n in record}
-    return outputs, NetworkState(final, history), recorded, Tape(sources, state.history, states, currents)
+    held = Tape(sources, state.history, merged.states, merged.currents, merged.kept)
+    return outputs, NetworkState(merged.last, history), {n: kept[n] for n in record}, held
+
+
+def _either(component: _Component, operands: _Operands) -> _Ran:
+    """A component run natively, and by a scan where JAX differentiates it."""
+
+    @jax.custom_jvp
+    def run(operands: _Operands) -> _Ran:
+        neurons = operands.neurons
+        return _loop(component, {n: neuron.loop() for n, neuron in neurons.items()}, operands)
+
+    run.defjvp(lambda primals, tangents: jax.jvp(partial(_scan, component), primals, tangents))
+    return run(operands)
+
+
+def _loop(component: _Component, units: dict[str, Any], operands: _Operands) -> _Ran:
+    biases: dict[str, Array] = {}
+    inner = []
+    for p in component.internal + component.external:
+        inner.append(Inner(p.pre, p.post, p.delay or 0, operands.weights[p.name], operands.sources.get(p.name)))
+        bias = operands.biases[p.name]
+        if bias is not None:
+            biases[p.post] = biases[p.post] + bias if p.post in biases else bias
+    order = tuple(n for n in component.net.order if n in component.group)
+    last, outputs, recorded, kept = loops.ahead(
+        order,
+        units,
+        operands.states,
+        operands.histories,
+        biases,
+        inner,
+        component.steps,
+        component.wanted,
+        bool(component.tape),
+    )
+    return _Ran(last, outputs, recorded, {}, {}, kept)
+
+
+def _scan(component: _Component, operands: _Operands) -> _Ran:
+    net, group, steps, batch, wanted, tape = component
+    fans = {name: fan_out(weight) for name, weight in operands.weights.items()}
+    external: dict[str, Array] = {}
+    for p in component.external:
+        added = _contribution(fans[p.name], operands.biases[p.name], operands.sources[p.name])
+        if p.post not in external and p.port is None:
+            external[p.post] = added
+        else:
+            current = external[p.post] if p.post in external else zero_current(net, p.post, (steps, batch))
+            external[p.post] = add_current(net, p, current, added)
+    body = _component_step(net, group, component.internal, operands.neurons, fans, operands.biases, wanted, bool(tape))
+    zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
+    (last, _), ys = jax.lax.scan(partial(body, zeros), (operands.states, operands.histories), external, length=steps)
+    return _Ran(last, ys["output"], ys["kept"], ys["state"], ys["current"], {})
 
 
 def _latest(outputs: Array, history: Array) -> Array:
@@ -166,6 +250,7 @@ def _component_step(
     internal: list[Projection],
     neurons: dict[str, Any],
     fans: dict[str, Array],
+    biases: dict[str, Array | None],
     wanted: set[str],
     tape: bool,
 ) -> Callable[[dict[str, Array], Any, dict[str, Array]], Any]:
@@ -182,16 +267,15 @@ def _component_step(
                 if projection.post == name:
                     delay = projection.delay or 0
                     pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
-                    current = add_current(
-                        net, projection, current, _contribution(projection, fans[projection.name], pre)
-                    )
+                    key = projection.name
+                    added = _contribution(fans[key], biases[key], pre)
+                    current = add_current(net, projection, current, added)
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current
         kept = {}
         for item in wanted:
             population, _, name = item.partition(".")
-            if population in group and name:
-                kept[item] = seen[population] if name == "current" else variable(after[population], name)
+            kept[item] = seen[population] if name == "current" else variable(after[population], name)
         buffers = {n: shift(b, outputs[n]) for n, b in buffers.items()}
         ys = {
             "output": outputs,

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..kernels import Unit
 from ..parameter import Value, choice, parameter, resolve
 from .lif import LIF, _times
 
@@ -74,6 +75,15 @@ class ALIF(LIF):
 
     def _above(self, state: ALIFState) -> Array:
         return state.voltage - self.threshold - self.beta * state.adaptation
+
+    def loop(self) -> Unit | None:
+        if type(self) is not ALIF:
+            return None
+        rho = jnp.exp(-self.dt / self.tau_adaptation)
+        jump = 1 - rho if self.input_scale == "leak" else jnp.ones_like(rho)
+        unit = self._loop()
+        own = {"rho": rho, "jump": jump, "beta": self.beta}
+        return unit._replace(coefficients=unit.coefficients | own, adaptive=True)
 
     def with_input_scale(self, input_scale: str) -> "ALIF":
         """The same unit in the other convention: equal spikes for equal weights.

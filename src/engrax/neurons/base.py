@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PyTree
 
 from .._checks import finite
 from ..errors import ArgumentError
+from ..kernels import Unit
 from ..parameter import is_parameter, positive_integer, resolve
 
 State: TypeAlias = PyTree[Array]
@@ -96,6 +97,11 @@ class Neuron(eqx.Module):
         Their eligibility vectors depend on the presynaptic unit alone, and local rules keep one for all units.
         """
         return ()
+
+    def loop(self) -> Unit | None:
+        """The same dynamics as native loops know them (`kernels.Unit`), for models whose state variables are among
+        voltage, adaptation and refractory; None: `step` is the only form."""
+        return None
 
     def with_dt(self, dt: float) -> "Neuron":
         """A copy with another time step (milliseconds)."""

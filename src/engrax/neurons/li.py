@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ..kernels import Unit
 from ..parameter import Value, choice, parameter
 from .base import Neuron
 
@@ -42,6 +43,13 @@ class LI(Neuron):
         gain = 1 - kappa if self.input_scale == "leak" else 1
         voltage = kappa * state.voltage + gain * current
         return LIState(voltage), voltage
+
+    def loop(self) -> Unit | None:
+        if type(self) is not LI:
+            return None
+        kappa = jnp.exp(-self.dt / self.tau)
+        gain = 1 - kappa if self.input_scale == "leak" else jnp.ones_like(kappa)
+        return Unit("leaky", {"alpha": kappa, "gain": gain})
 
     def uniform(self) -> tuple[str, ...]:
         return ("voltage",) if self.tau.ndim == 0 else ()

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..errors import ArgumentError
+from ..kernels import Unit
 from ..parameter import Parameter, Value, checked, choice, is_parameter, parameter, resolve, trainable
 from .base import Neuron
 from .surrogates import Surrogate, Triangular, as_surrogate
@@ -122,6 +123,22 @@ class LIF(Neuron):
             return None
         steps = jnp.round(self.refractory / self.dt).astype(jnp.int32)
         return jnp.clip(left + steps * spiked.astype(jnp.int32) - 1, 0, jnp.maximum(steps, 0))
+
+    def loop(self) -> Unit | None:
+        return self._loop() if type(self) is LIF else None
+
+    def _loop(self) -> Unit:
+        alpha = jnp.exp(-self.dt / self.tau)
+        gain = 1 - alpha if self.input_scale == "leak" else jnp.ones_like(alpha)
+        coefficients = {"alpha": alpha, "gain": gain, "threshold": self.threshold}
+        psi = None
+        if type(self.surrogate) is Triangular:
+            width = self.threshold if self.surrogate.width is None else jnp.full((), self.surrogate.width, alpha.dtype)
+            coefficients |= {"height": self.surrogate.dampening / width, "slope": 1 / width}
+        else:
+            psi = lambda x: self.surrogate.psi(x, jnp.broadcast_to(self.threshold, x.shape))
+        period = None if self.refractory is None else jnp.round(self.refractory / self.dt).astype(jnp.int32)
+        return Unit("spiking", coefficients, self.reset, period=period, psi=psi)
 
     def uniform(self) -> tuple[str, ...]:
         return ("voltage",) if self.reset == "subtract" and self.tau.ndim == 0 else ()

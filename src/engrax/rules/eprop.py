@@ -140,7 +140,7 @@ class EProp(Rule):
     def _offline(self, net: Network, trial: Trial, paths: list[Path]) -> Any:
         inputs, valid = net.check_inputs(trial.inputs), trial.valid()
         losses, names = self.losses(net, trial), counted(self.regularizers, net)
-        outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape=True)
+        outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape="lean")
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
         entering, variables = enter(net, gradients)
         spikes = {n: tape.outputs[n] for n in names}

@@ -1,9 +1,12 @@
 #include "kernels.inc"
+#include "loops.inc"
 
 namespace engrax::ENGRAX_TARGET {
 #define ENGRAX_INSTANTIATE(T)                                                               \
   template void rows<T>(const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t);        \
-  template void columns<T>(const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t);
+  template void columns<T>(const T*, const T*, T*, int64_t, int64_t, int64_t, int64_t);    \
+  template void ahead<T>(const Component<T>&, int64_t, int64_t);                            \
+  template void back<T>(const Component<T>&, int64_t, int64_t);
 ENGRAX_INSTANTIATE(float)
 ENGRAX_INSTANTIATE(double)
 }  // namespace engrax::ENGRAX_TARGET

@@ -1,0 +1,223 @@
+"""Native loops over time against JAX's scan: the same spikes, states and gradients, whatever the network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import engrax as ex
+from engrax import kernels
+from engrax.neurons import ALIF, LI, LIF
+from engrax.neurons import surrogates as su
+
+pytestmark = [
+    pytest.mark.x64,
+    pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: there are no native loops"),
+]
+FAST = {"tau": 8.0, "threshold": 0.6}
+
+
+def layered(hidden, readout=None, **options):
+    """Input, one recurrent population, readout."""
+    projections = [
+        ex.Dense("input", "hidden", bias=True, **options),
+        ex.Dense("hidden", "hidden", autapses=False),
+        ex.Dense("hidden", "readout", bias=True),
+    ]
+    return {"hidden": hidden, "readout": readout or LI(3, tau=7.0)}, projections, "readout"
+
+
+def two_populations():
+    populations = {
+        "fast": LIF(19, refractory=3.0, **FAST),
+        "slow": ALIF(33, tau_adaptation=60.0, beta=0.2, **FAST),
+        "upper": LIF(21, reset="zero", **FAST),
+        "readout": LI(4),
+        "other": LI(2, input_scale="one"),
+    }
+    projections = [
+        ex.Dense("input", "fast", delay=2),
+        ex.Dense("input", "slow"),
+        ex.Dense("fast", "slow", delay=0),
+        ex.Dense("slow", "fast", delay=4),
+        ex.Dense("slow", "slow"),
+        ex.Masked("fast", "fast", density=0.5, delay=2),
+        ex.Dense("slow", "upper", delay=1),
+        ex.Dense("fast", "upper"),
+        ex.Dense("upper", "readout", delay=3),
+        ex.Dense("slow", "readout"),
+        ex.Dense("slow", "other"),
+    ]
+    return populations, projections, {"a": "readout", "b": "other"}
+
+
+PER_UNIT = np.linspace(2, 30, 37)
+NETWORKS = {
+    "lif": lambda: layered(LIF(37, **FAST)),
+    "leak": lambda: layered(LIF(16, input_scale="leak", tau=PER_UNIT[:16], threshold=0.1)),
+    "zero": lambda: layered(LIF(37, reset="zero", **FAST)),
+    "refractory": lambda: layered(LIF(37, refractory=4.0, **FAST)),
+    "alif": lambda: layered(ALIF(37, tau=PER_UNIT, threshold=0.5, tau_adaptation=PER_UNIT, beta=0.3)),
+    "yin": lambda: layered(ALIF(40, reset="threshold", input_scale="leak", tau=8.0, threshold=0.05, beta=1.8)),
+    "alif zero": lambda: layered(ALIF(37, reset="zero", refractory=2.0, beta=0.2, **FAST)),
+    "narrow": lambda: layered(LIF(37, surrogate=su.Triangular(1.0, width=0.1), **FAST)),
+    "wide": lambda: layered(ALIF(37, surrogate=su.MultiGaussian(), refractory=3.0, **FAST)),
+    "custom": lambda: layered(LIF(37, surrogate=lambda x: 1 / (1 + 25 * x**2), refractory=2.0, **FAST)),
+    "voltage": lambda: (*layered(ALIF(37, beta=0.2, **FAST))[:2], {"a": "readout", "b": "hidden.voltage"}),
+    "two": two_populations,
+}
+
+
+def made(name, batch=19, steps=40, share=0.3):
+    populations, projections, outputs = NETWORKS[name]()
+    net = ex.Network(populations, projections, inputs={"input": 23}, outputs=outputs, key=jax.random.key(1))
+    draw = np.random.default_rng(2)
+    projections = type(net.projections)(
+        (n, p if p.bias is None else p.replace(bias=jnp.asarray(0.1 * draw.standard_normal(p.bias.shape))))
+        for n, p in net.projections.items()
+    )
+    inputs = (draw.random((steps, batch, 23)) < share).astype(float)
+    return net.replace(projections=projections), jnp.asarray(inputs)
+
+
+def trial_of(net, inputs):
+    draw = np.random.default_rng(3)
+    target = lambda size: jnp.asarray(draw.standard_normal((*inputs.shape[:2], size)))
+    targets = {o.label: target(net.populations[o.population].size) for o in net.output_specs}
+    lengths = jnp.asarray(draw.integers(len(inputs) // 2, len(inputs) + 1, inputs.shape[1]))
+    return ex.Trial(inputs, next(iter(targets.values())) if net.single_output else targets, lengths=lengths)
+
+
+@pytest.fixture
+def by(monkeypatch):
+    """Evaluate natively, and by JAX's scan."""
+
+    def both(f, *args):
+        found = []
+        for mode in ("on", "off"):
+            monkeypatch.setenv("ENGRAX_EVENTS", mode)
+            jax.clear_caches()
+            found.append(f(*args))
+        jax.clear_caches()
+        return found
+
+    return both
+
+
+def close(found, expected, rtol=1e-10):
+    found, expected = jax.tree.leaves(found), jax.tree.leaves(expected)
+    assert len(found) == len(expected)
+    for x, y in zip(found, expected, strict=True):
+        scale = max(float(jnp.max(jnp.abs(y), initial=0)), 1e-3)
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=rtol * scale)
+
+
+def recorded(net):
+    return tuple(f"{n}.voltage" for n in net.populations) + tuple(net.populations)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_runs_are_equal(by, name):
+    net, inputs = made(name)
+    first, second = by(lambda: net.run(inputs, record=recorded(net)))
+    for n, p in net.populations.items():
+        if p.spiking:
+            assert 0.002 < float(second[n].mean()) < 0.5, "too few spikes, or too many, to say anything"
+            np.testing.assert_array_equal(first[n], second[n])
+    close((first.outputs, first.state, first.recorded), (second.outputs, second.state, second.recorded))
+    # And from where they ended, with a batch of another size than a group.
+    again = by(lambda: net.run(inputs[:7], second.state, record=recorded(net)))
+    close(*[(r.outputs, r.state, r.recorded) for r in again])
+
+
+RULES = {
+    "bptt": ex.rules.BPTT(),
+    "checkpoint": ex.rules.BPTT(checkpoint=9),
+    "truncation": ex.rules.BPTT(truncation=8),
+    "rates": ex.rules.BPTT(regularizers=[ex.losses.FiringRate(target=20.0, coefficient=30.0)]),
+    "eprop": ex.rules.EProp(),
+    "random": ex.rules.EProp(feedback="random"),
+}
+
+
+CASES = [(name, "bptt") for name in NETWORKS] + [
+    *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage")],
+    *[(name, rule) for name in ("yin", "two") for rule in ("checkpoint", "truncation", "rates")],
+    ("wide", "random"),
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), CASES)
+def test_gradients_are_equal(by, name, rule):
+    net, inputs = made(name)
+    first, second = by(lambda: RULES[rule].value_and_grad(net, trial_of(net, inputs)))
+    for leaf in jax.tree.leaves(second[1].projections["hidden->hidden" if name != "two" else "slow->fast"]):
+        assert float(jnp.linalg.norm(leaf)) > 1e-6
+    close(first, second)
+
+
+@pytest.mark.parametrize(("batch", "share"), [(1, 0.02), (2, 0.9), (16, 0.0), (33, 0.02)])
+def test_any_batch_and_any_density(by, batch, share):
+    net, inputs = made("alif", batch, 30, share)
+    close(*by(lambda: ex.rules.BPTT().value_and_grad(net, trial_of(net, inputs))))
+
+
+def test_real_inputs_and_long_delays(by):
+    populations, projections, outputs = layered(ALIF(37, beta=0.2, **FAST))
+    projections[1] = ex.Dense("hidden", "hidden", delay=12)
+    net = ex.Network(populations, projections, inputs={"input": 23}, outputs=outputs, key=jax.random.key(1))
+    inputs = jnp.asarray(np.random.default_rng(0).standard_normal((9, 4, 23)))
+    close(*by(lambda: ex.rules.BPTT(checkpoint=5).value_and_grad(net, trial_of(net, inputs))))
+    close(*by(lambda: ex.rules.BPTT().value_and_grad(net, trial_of(net, inputs))))
+
+
+def test_jax_differentiates_runs_in_both_modes(by):
+    net, inputs = made("alif", 3, 20)
+
+    def loss(gain):
+        weights = {n: p.replace(weight=p.weight * gain) for n, p in net.projections.items()}
+        scaled = net.replace(projections=type(net.projections)(weights))
+        return jnp.sum(scaled.run(inputs).outputs ** 2)
+
+    for mode in (jax.grad, jax.jacfwd):
+        first, second = by(lambda m=mode: m(loss)(1.0))
+        assert abs(float(second)) > 1e-3
+        close(first, second)
+
+
+def test_runs_and_gradients_map_over_networks(by):
+    net, inputs = made("yin", 3, 20)
+    trial = trial_of(net, inputs)
+
+    def gradient(gain):
+        weights = {n: p.replace(weight=p.weight * gain) for n, p in net.projections.items()}
+        return ex.rules.BPTT().value_and_grad(net.replace(projections=type(net.projections)(weights)), trial)
+
+    close(*by(lambda: jax.vmap(gradient)(jnp.array([0.8, 1.0, 1.3]))))
+
+
+def test_a_model_of_ones_own_is_never_run_as_another(by):
+    class Own(LIF):
+        def _above(self, state):
+            return state.voltage - 0.2
+
+    net, inputs = made("lif")
+    own = ex.Network(
+        {**net.populations, "hidden": Own(37, **FAST)},
+        list(net.projections.values()),
+        inputs={"input": 23},
+        outputs="readout",
+        key=jax.random.key(1),
+    )
+    first, second = by(lambda: own.run(inputs, record=("hidden",)))
+    assert float(jnp.mean(second["hidden"])) > 1.1 * float(jnp.mean(net.run(inputs, record=("hidden",))["hidden"]))
+    np.testing.assert_array_equal(first["hidden"], second["hidden"])
+
+
+def test_trained_time_constants_learn_by_the_scan(by):
+    net, inputs = made("alif")
+    hidden = ALIF(37, tau=ex.trainable(PER_UNIT, positive=True), threshold=0.5, beta=0.3)
+    net = net.replace(populations=type(net.populations)(net.populations | {"hidden": hidden}))
+    first, second = by(lambda: ex.rules.BPTT().value_and_grad(net, trial_of(net, inputs)))
+    assert float(jnp.linalg.norm(second[1].populations["hidden"].tau.raw)) > 1e-6
+    close(first, second)
