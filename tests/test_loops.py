@@ -171,6 +171,44 @@ def test_real_inputs_and_long_delays(by):
     close(*by(lambda: ex.rules.BPTT().value_and_grad(net, trial_of(net, inputs))))
 
 
+def wide(dtype, real):
+    """A network with long rows, more sums than fit a cache, and what it is given: spikes or numbers."""
+    draw = np.random.default_rng(5)
+    weight = lambda post, pre, gain: jnp.asarray(gain * draw.standard_normal((post, pre)) / pre**0.5, dtype)
+    projections = [
+        ex.Dense("input", "hidden", weight=weight(512, 150, 2.0)),
+        ex.Dense("hidden", "hidden", weight=weight(512, 512, 1.0)),
+        ex.Dense("hidden", "readout", weight=weight(20, 512, 1.0)),
+    ]
+    populations = {"hidden": ALIF(512, beta=0.2, **FAST), "readout": LI(20)}
+    net = ex.Network(populations, projections, inputs={"input": 150}, outputs="readout", key=jax.random.key(1))
+    inputs = 0.3 * draw.standard_normal((70, 18, 150)) if real else draw.random((70, 18, 150)) < 0.03
+    targets = draw.standard_normal((70, 18, 20))
+    net, inputs, targets = jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x,
+        (net, jnp.asarray(inputs.astype(float)), jnp.asarray(targets)),
+    )
+    return net, ex.Trial(inputs, targets)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_wide_networks(by, real):
+    net, trial = wide(jnp.float64, real)
+    close(*by(lambda: ex.rules.BPTT().value_and_grad(net, trial)))
+
+
+@pytest.mark.parametrize("rule", ["bptt", "eprop"])
+def test_single_precision(by, rule):
+    # As long as no rounding moves a spike, gradients differ by rounding, too.
+    net, trial = wide(jnp.float32, False)
+    short = trial.replace(inputs=trial.inputs[:25], targets=trial.targets[:25])
+    first, second = by(lambda: net.run(short.inputs, record=("hidden",))["hidden"])
+    assert float(second.mean()) > 0.01
+    assert float(jnp.mean(first != second)) <= 1e-5
+    np.testing.assert_array_equal(first, second)
+    close(*by(lambda: RULES[rule].value_and_grad(net, short)), rtol=2e-4)
+
+
 def test_jax_differentiates_runs_in_both_modes(by):
     net, inputs = made("alif", 3, 20)
 

@@ -1,7 +1,7 @@
 """Loops over time as one call: a component of spiking and leaky populations, forwards (`ahead`) and backwards (`back`).
 
 Spikes add their rows of weights to currents; errors are made only for units whose pseudo-derivative is not zero. The
-native code is `native/loops.inc`; this file lists its arrays in the order in which `native/loops.cc` reads them.
+native code is `native/ahead.inc` and `back.inc`; this file lists its arrays as `native/loops.cc` reads them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ COEFFICIENTS = ("alpha", "gain", "bias", "threshold", "rho", "jump", "beta", "he
 KINDS = ("spiking", "leaky")
 RESETS = ("subtract", "threshold", "zero")
 # As `Keep` and `Has` in native/loops.cc.
-_KEEP = {"output": 1, "above": 2, "voltage": 4, "adaptation": 8}
-_HAS = ("arriving", "at_voltage", "at_adaptation")
-# Numbers that loops take at once; rows of weights are padded to whole multiples.
-_PAD = 16
+_KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "slopes": 8}
+_HAS = ("arriving", "at_voltage", "at_adaptation", "delta")
+# Rows of weights are padded as by `padded` in native/loops.h.
+_PAD, _BAD = 16, 512
 
 
 class Unit(NamedTuple):
@@ -64,10 +64,31 @@ class Unit(NamedTuple):
         return height * jnp.maximum(0, 1 - jnp.abs(above) * slope)
 
 
+class Signal(NamedTuple):
+    """What units send: `numbers` (steps, batch, units) or `bits` (steps, batch, words), 32 to a word.
+
+    history: what they sent before, (depth, batch, units), oldest first, where a delay reaches it.
+    """
+
+    units: int
+    numbers: Array | None
+    bits: Array | None = None
+    history: Array | None = None
+
+    def fields(self) -> list[int]:
+        """Units, form and depth, as native/loops.cc reads them."""
+        return [self.units, 0 if self.bits is None else 1, 0 if self.history is None else self.history.shape[0]]
+
+    def arrays(self) -> list[Array]:
+        """As listed there."""
+        return _present(self.numbers if self.bits is None else self.bits, self.history)
+
+
 class Start(NamedTuple):
     """A population before a run: state variables (batch, units), and past outputs (depth, batch, units), oldest first.
 
-    keep: what is wanted of every step: "output", "above" (voltage above threshold), "voltage", "adaptation".
+    keep: what is wanted of every step: "above" (voltage above threshold), "voltage", "adaptation", "slopes"
+        (pseudo-derivatives that are not zero).
     """
 
     unit: Unit
@@ -82,9 +103,11 @@ class Start(NamedTuple):
 class End(NamedTuple):
     """A population after a run, as errors come back to it.
 
-    tape: "above", and by reset: "spikes" and "first_spikes", "voltage" and "first_voltage", "adaptation".
+    tape: "above" or "slopes", "first_above"; by reset: "spikes" (bits) and "first_spikes", "voltage" and
+        "first_voltage", "adaptation".
     entering: dE at every step by "output" ("arriving"), by voltage ("at_voltage") and adaptation ("at_adaptation").
     voltage, adaptation: dE by the final state. depth: of the past outputs that errors reach.
+    local: hold the reset constant. delta: whether it is wanted, step by step.
     """
 
     unit: Unit
@@ -95,19 +118,36 @@ class End(NamedTuple):
     adaptation: Array | None
     depth: int
     local: bool
+    delta: bool
 
 
 class Edge(NamedTuple):
     """Weights (post, pre) between two populations by their places, `delay` steps apart; one of them may be outside.
 
-    pre, post: -1 is outside: `source` (steps, batch, units) is its output, or the error there.
+    pre, post: -1 is outside. source: what it sends, ahead. error: (steps, batch, units) there, back.
     """
 
     pre: int
     post: int
     delay: int
     weight: Array
-    source: Array | None
+    source: Signal | None = None
+    error: Array | None = None
+
+
+class Gradient(NamedTuple):
+    """The gradient by the weights through which `pre` reaches a population, by its place, `delay` steps later."""
+
+    post: int
+    delay: int
+    pre: Signal
+
+
+def unpacked(bits: Array, units: int, dtype: Any) -> Array:
+    """Spikes (..., units), 0 or 1, from bits (..., words), 32 to a word."""
+    places = jnp.broadcast_to(jnp.arange(32, dtype=jnp.uint32), (*bits.shape, 32))
+    spikes = jnp.broadcast_to(bits[..., None], places.shape) >> places & jnp.ones_like(places)
+    return spikes.reshape(*bits.shape[:-1], -1)[..., :units].astype(dtype)
 
 
 def available(dtype: Any) -> bool:
@@ -119,7 +159,8 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
     """Run a component.
 
     Returns:
-        for each population what it keeps (steps, batch, units), and "last_voltage", "last_adaptation", "last_waiting".
+        for each population what it keeps (steps, batch, units), its spikes as "bits", or "voltage" where it is leaky;
+        "last_voltage", "last_adaptation", "last_waiting"; slopes as "slope_bits", "slope_values" and "slope_ends".
     """
     batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
     arrays: list[Array] = []
@@ -130,29 +171,44 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
         size = s.voltage.shape[1]
         depth = 0 if s.history is None else s.history.shape[0]
         spikes = _spikes(s) if s.unit.spiking else None
-        fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in s.keep), 0, 0]
+        keep = set(s.keep) if s.unit.spiking else {"voltage"}
+        fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in keep), 0, 0]
         arrays += [_rows(s.unit, size, dtype, s.bias), s.voltage]
         arrays += _present(s.adaptation, _period(s.unit, size), s.waiting, spikes, s.history if depth else None)
+        bits = jax.ShapeDtypeStruct((steps, batch, -(-size // 32)), jnp.uint32)
+        if s.unit.spiking:
+            results.append(bits)
+            names.append((place, "bits"))
         for name in _KEEP:
-            if name in s.keep:
+            if name in keep and name != "slopes":
                 results.append(jax.ShapeDtypeStruct((steps, batch, size), dtype))
                 names.append((place, name))
+        if "slopes" in keep:
+            results += [bits, jax.ShapeDtypeStruct((steps * batch * size,), dtype)]
+            results.append(jax.ShapeDtypeStruct((batch,), jnp.int32))
+            names += [(place, f"slope_{name}") for name in ("bits", "values", "ends")]
         for name, last in (("voltage", s.voltage), ("adaptation", s.adaptation), ("waiting", s.waiting)):
             if last is not None:
                 results.append(jax.ShapeDtypeStruct(last.shape, last.dtype))
                 names.append((place, f"last_{name}"))
+    joins: list[int] = []
     for e in edges:
-        arrays += [_padded(e.weight.T), *_present(e.source)]
-    units = [e.weight.shape[1] for e in edges]
-    return _called("ahead", starts, edges, units, fields, arrays, results, names, steps, batch, dtype)
+        joins += [e.pre, e.post, e.delay, *(e.source.fields() if e.source else [e.weight.shape[1], 0, 0])]
+        arrays += [_padded(e.weight.T), *(e.source.arrays() if e.source else [])]
+    found = _called("ahead", arrays, results, dtype, steps=steps, batch=batch, populations=fields, edges=joins)
+    return _named(len(starts), names, found)
 
 
-def back(ends: Sequence[End], edges: Sequence[Edge], steps: int) -> list[dict[str, Array]]:
+def back(
+    ends: Sequence[End], edges: Sequence[Edge], gradients: Sequence[Gradient], steps: int
+) -> tuple[list[dict[str, Array]], list[Array]]:
     """Carry errors of a component's run back to its currents.
 
     Returns:
-        for each population "delta" (steps, batch, units); dE by the initial "voltage" and "adaptation", its spikes
-        taken into account; "pending" (depth, batch, units): what past outputs are told, latest first.
+        for each population "total" (units,), the sum of its delta, and "delta" (steps, batch, units) where wanted; dE
+        by the initial "voltage" and "adaptation", its spikes taken into account; "pending" (depth, batch, units): what
+        past outputs are told, latest first.
+        The gradients (post, pre).
     """
     batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     arrays: list[Array] = []
@@ -160,13 +216,14 @@ def back(ends: Sequence[End], edges: Sequence[Edge], steps: int) -> list[dict[st
     names: list[tuple[int, str]] = []
     fields: list[int] = []
     for place, s in enumerate(ends):
-        given, present = s.unit.psi is not None, [name for name in _HAS if name in s.entering]
-        has = sum(1 << _HAS.index(name) for name in present)
+        present = [name for name in _HAS if name in s.entering]
+        has = sum(1 << _HAS.index(name) for name in [*present, *(["delta"] if s.delta else [])])
+        given = "above" in s.tape
         fields += [*_described(s.unit, s.size), s.depth, has, int(s.local), int(given)]
         arrays.append(_rows(s.unit, s.size, dtype))
         if s.unit.spiking:
-            above = s.tape["above"]
-            arrays.append(s.unit.slope(above) if given else above)
+            slopes = [] if given else [s.tape[f"slope_{name}"] for name in ("bits", "values", "ends")]
+            arrays += [s.unit.slope(s.tape["above"])] if given else slopes
             wanted: tuple[str, ...] = () if s.unit.reset == "subtract" else ("spikes", "first_spikes")
             wanted += ("voltage", "first_voltage") if s.unit.reset == "zero" else ()
             wanted += ("adaptation",) if s.unit.adaptive and s.unit.reset == "threshold" else ()
@@ -174,7 +231,8 @@ def back(ends: Sequence[End], edges: Sequence[Edge], steps: int) -> list[dict[st
         arrays += [s.entering[name] for name in present]
         arrays += [s.voltage, *_present(s.adaptation)]
         for name, shape in (
-            ("delta", (steps, batch, s.size)),
+            ("delta", (steps, batch, s.size) if s.delta else None),
+            ("total", (_width(s.size),)),
             ("voltage", (batch, s.size)),
             ("adaptation", (batch, s.size) if s.unit.adaptive else None),
             ("spikes", (batch, s.size) if s.unit.spiking else None),
@@ -183,14 +241,25 @@ def back(ends: Sequence[End], edges: Sequence[Edge], steps: int) -> list[dict[st
             if shape is not None:
                 results.append(jax.ShapeDtypeStruct(shape, dtype))
                 names.append((place, name))
+    joins: list[int] = []
     for e in edges:
-        arrays += [_padded(e.weight.T), _padded(e.weight), *_present(e.source)]
-    units = [e.weight.shape[0] for e in edges]
-    found = _called("back", ends, edges, units, fields, arrays, results, names, steps, batch, dtype)
+        joins += [e.pre, e.post, e.delay, e.weight.shape[0], 0, 0]
+        arrays += [_padded(e.weight.T), _padded(e.weight), *_present(e.error)]
+    sums: list[int] = []
+    for g in gradients:
+        sums += [-1, g.post, g.delay, *g.pre.fields()]
+        arrays += g.pre.arrays()
+        size = ends[g.post].size
+        results.append(jax.ShapeDtypeStruct((g.pre.units, _width(size)), dtype))
+    more = {"populations": fields, "edges": joins, "gradients": sums}
+    called = _called("back", arrays, results, dtype, steps=steps, batch=batch, **more)
+    found = _named(len(ends), names, called)
     for s, mine in zip(ends, found, strict=True):
+        mine["total"] = mine["total"][: s.size]
         if s.unit.spiking:
             _first_spikes(s, mine)
-    return found
+    made = [x[:, : ends[g.post].size].T for g, x in zip(gradients, called[len(names) :], strict=True)]
+    return found, made
 
 
 def _first_spikes(s: End, found: dict[str, Array]) -> None:
@@ -202,27 +271,18 @@ def _first_spikes(s: End, found: dict[str, Array]) -> None:
 
 
 def _called(
-    kind: str,
-    populations: Sequence[Any],
-    edges: Sequence[Edge],
-    units: list[int],
-    fields: list[int],
-    arrays: list[Array],
-    results: list[Any],
-    names: list[tuple[int, str]],
-    steps: int,
-    batch: int,
-    dtype: Any,
-) -> list[dict[str, Array]]:
+    kind: str, arrays: list[Array], results: list[Any], dtype: Any, **described: int | list[int]
+) -> list[Array]:
     target = library.target(kind, dtype)
     assert target is not None
-    joins = [x for e, n in zip(edges, units, strict=True) for x in (e.pre, e.post, e.delay, n)]
     call = jax.ffi.ffi_call(target, results, vmap_method="sequential")
-    found: list[dict[str, Array]] = [{} for _ in populations]
-    listed = {"populations": np.array(fields, np.int64), "edges": np.array(joins, np.int64)}
-    for (place, name), x in zip(
-        names, call(*arrays, steps=np.int64(steps), batch=np.int64(batch), **listed), strict=True
-    ):
+    listed = {n: np.int64(x) if isinstance(x, int) else np.array(x, np.int64) for n, x in described.items()}
+    return list(call(*arrays, **listed))
+
+
+def _named(count: int, names: list[tuple[int, str]], arrays: list[Array]) -> list[dict[str, Array]]:
+    found: list[dict[str, Array]] = [{} for _ in range(count)]
+    for (place, name), x in zip(names, arrays, strict=False):
         found[place][name] = x
     return found
 
@@ -251,6 +311,11 @@ def _present(*arrays: Array | None) -> list[Array]:
     return [x for x in arrays if x is not None]
 
 
+def _width(size: int) -> int:
+    width = size + -size % _PAD
+    return width if width % _BAD else width + _PAD
+
+
 def _padded(x: Array) -> Array:
-    missing = -x.shape[-1] % _PAD
+    missing = _width(x.shape[-1]) - x.shape[-1]
     return jnp.pad(x, ((0, 0), (0, missing))) if missing else x

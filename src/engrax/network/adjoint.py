@@ -1,8 +1,8 @@
 """The backward engine: delta_j(t) = dE/dI_j(t) for every population, by one reverse scan per component of *paths*.
 
 A path says which projections carry an error backwards and with which weight. BPTT has a path for every projection; a
-local rule keeps those onto readouts alone and may replace their weights by feedback. Nothing here accumulates weight
-gradients: they are products of delta and presynaptic activity, made afterwards (`synapses.outer`).
+local rule keeps those onto readouts alone and may replace their weights by feedback. Weight gradients are products of
+delta and presynaptic activity (`synapses.outer`), or made block by block inside native loops.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from jaxtyping import Array, PyTree
 from ..neurons import Neuron
 from ..neurons.base import slots
 from ..parameter import is_parameter, resolve
-from ..synapses import Projection, transpose
+from ..synapses import Projection, outer, transpose
 from . import loops
 from .engine import Tape, port_delta
 from .graph import components
-from .loops import Inner
+from .loops import Inner, Wanted
 from .network import Network
 
 # An error from a population this many times smaller is multiplied by the weights step by step inside the loop: as a
@@ -58,12 +58,18 @@ class Cotangents(NamedTuple):
 
 
 class Adjoint(NamedTuple):
-    """The answer: delta per population, cotangents of its own parameters, of the initial states and histories."""
+    """The answer: delta per population, cotangents of its own parameters, of the initial states and histories.
+
+    weights, biases: gradients by each trainable projection's effective weight and bias, where asked for; delta is then
+        only of populations whose loops are not native.
+    """
 
     delta: dict[str, Array]
     parameters: dict[str, PyTree]
     states: dict[str, PyTree]
     history: dict[str, Array]
+    weights: dict[str, Array]
+    biases: dict[str, Array]
 
 
 def split_parameters(neuron: Neuron) -> tuple[PyTree, PyTree]:
@@ -117,17 +123,17 @@ def backward(
     paths: Sequence[Path],
     *,
     local: bool,
-    per_trial: bool = False,
+    gradients: bool = False,
 ) -> Adjoint:
     """Carry cotangents of a run back to every population's current.
 
     Args:
         net: the network that was run.
-        tape: the run (`forward(..., tape=True)`).
+        tape: the run (`forward(..., tape=True)` or "lean").
         cotangents: where the error enters.
         paths: which projections carry it on.
         local: differentiate `local_step` instead of `step`.
-        per_trial: keep one cotangent a trial and unit, (batch, size), of every parameter.
+        gradients: make those by weights and biases, too.
     """
     steps = next(iter(tape.outputs.values())).shape[0]
     arriving = dict(cotangents.outputs)
@@ -145,7 +151,11 @@ def backward(
     delta: dict[str, Array] = {}
     parameters: dict[str, PyTree] = {}
     states: dict[str, PyTree] = {}
+    weights: dict[str, Array] = {}
+    biases: dict[str, Array] = {}
     groups = components(net.order, [(p.projection.pre, p.projection.post) for p in paths])
+    # Populations whose delta others need.
+    needed = {p.projection.post for p in paths for g in groups if p.projection.pre in g and p.projection.post not in g}
     for group in reversed(groups):
         narrow: dict[str, list[Sent]] = {n: [] for n in group}
         for path in paths:
@@ -165,9 +175,19 @@ def backward(
                     _arrive(arriving, pre, _earlier(back, delay))
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
         own = {n: arriving[n] for n in group if n in arriving}
-        natively = not per_trial and all(n in tape.kept for n in group)
-        component = _native if natively else partial(_component, per_trial=per_trial)
-        result = component(net, group, internal, tape, own, narrow, cotangents, local)
+        made = [p for p in net.projections.values() if gradients and p.trainable and p.post in group]
+        if all(n in tape.kept for n in group):
+            keep = needed & set(group) if gradients else set(group)
+            result = _native(net, group, internal, tape, own, narrow, cotangents, local, made, keep)
+        else:
+            result = _component(net, group, internal, tape, own, narrow, cotangents, local, per_trial=False)
+            for p in made:
+                felt = port_delta(net, p, result.delta[p.post])
+                weights[p.name] = outer(felt, tape.presynaptic(p))
+                if p.bias is not None:
+                    biases[p.name] = jnp.sum(felt, axis=(0, 1))
+        weights.update(result.weights)
+        biases.update(result.biases)
         delta.update(result.delta)
         parameters.update(result.parameters)
         states.update(result.states)
@@ -175,7 +195,7 @@ def backward(
             # Errors that reach outputs from before the run, latest first: they belong to the history.
             depth = history[name].shape[0]
             history[name] = history[name].at[depth - pending.shape[0] :].add(pending[::-1])
-    return Adjoint(delta, parameters, states, history)
+    return Adjoint(delta, parameters, states, history, weights, biases)
 
 
 def backward_population(
@@ -224,9 +244,11 @@ def _native(
     sent: dict[str, list[Sent]],
     cotangents: Cotangents,
     local: bool,
+    made: list[Projection],
+    keep: set[str],
 ) -> Adjoint:
     order = tuple(n for n in net.order if n in group)
-    batch = next(iter(tape.outputs.values())).shape[1]
+    steps, batch = next(iter(tape.outputs.values())).shape[:2]
     entering, last, parameters = {}, {}, {}
     for name in order:
         own = {f"at_{variable}": g for variable, g in cotangents.variables.get(name, {}).items()}
@@ -235,11 +257,15 @@ def _native(
         if last[name] is None:
             last[name] = _no_state(net.populations[name], batch)
         parameters[name] = split_parameters(net.populations[name])[0]
-    inner = [Inner(p.projection.pre, p.projection.post, p.projection.delay or 0, p.weight, None) for p in internal]
-    inner += [Inner(n, "", x.delay, x.weight, x.delta) for n in order for x in sent[n]]
-    kept, outputs = {n: tape.kept[n] for n in order}, {n: tape.outputs[n] for n in order}
-    delta, states, pending = loops.back(net, order, kept, outputs, entering, last, inner, local)
-    return Adjoint(delta, parameters, states, pending)
+    inner = [Inner(p.projection.pre, p.projection.post, p.projection.delay or 0, p.weight) for p in internal]
+    inner += [Inner(n, "", x.delay, x.weight, error=x.delta) for n in order for x in sent[n]]
+    wanted = []
+    for p in made:
+        delay = p.delay or 0
+        wanted.append(Wanted(p.name, p.post, delay, loops.signal(p.pre, delay, tape.outputs, tape.kept, tape.history)))
+    found = loops.back(net, order, tape.kept, entering, last, inner, wanted, steps, local=local, delta=keep)
+    biases = {p.name: found.total[p.post] for p in made if p.bias is not None}
+    return Adjoint(found.delta, parameters, found.states, found.pending, found.weights, biases)
 
 
 def _no_state(neuron: Neuron, batch: int) -> PyTree:
@@ -331,4 +357,4 @@ def _component(
         "extra": extra,
     }
     (states, parameters, pending), delta = jax.lax.scan(back, (last, own, pending), xs, reverse=True)
-    return Adjoint(delta, parameters, states, pending)
+    return Adjoint(delta, parameters, states, pending, {}, {})

@@ -29,7 +29,7 @@ class Tape(NamedTuple):
     history: outputs before the run, (depth, batch, units), oldest first.
     states: each population's state before each step, leaves (time, batch, units).
     currents: (time, batch, units) or (time, batch, ports, units).
-    kept: instead of states and currents, of populations that native loops ran.
+    kept: what native loops kept of the populations that they ran, instead of states and currents.
     """
 
     outputs: dict[str, Array]
@@ -79,18 +79,6 @@ def _contribution(fan: Array, bias: Array | None, pre: Array) -> Array:
     return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
 
 
-class _Operands(NamedTuple):
-    """All numbers that a component's run depends on: `sources` by projection into it, the rest by population or
-    projection."""
-
-    neurons: dict[str, Any]
-    weights: dict[str, Array]
-    biases: dict[str, Array | None]
-    sources: dict[str, Array]
-    states: dict[str, PyTree]
-    histories: dict[str, Array]
-
-
 class _Ran(NamedTuple):
     """What a component's run gives: final states, then by step outputs and recorded variables, and its tape."""
 
@@ -103,14 +91,16 @@ class _Ran(NamedTuple):
 
 
 class _Component(NamedTuple):
-    """A strongly connected component, and what is wanted of it."""
+    """A strongly connected component, its models' values and weights, and what is wanted of it."""
 
     net: Network
     group: tuple[str, ...]
+    neurons: dict[str, Any]
+    weights: dict[str, Array]
     steps: int
     batch: int
     wanted: set[str]
-    tape: bool | str
+    tape: bool
 
     @property
     def internal(self) -> list[Projection]:
@@ -132,97 +122,104 @@ def forward(
     """Run the network; differentiable by JAX in both modes, but for a lean tape.
 
     Args:
-        tape: True keeps every state and current; "lean" no more than `adjoint.backward` needs.
+        tape: True keeps every state and current; "lean" no more than `adjoint.backward` needs; False nothing.
 
     Returns:
         outputs by label, the final state, what was recorded, and the tape.
     """
-    depths = net.depths()
+    if tape or not loops.available(net.dtype):
+        return _forward(net, inputs, state, record, tape=bool(tape), native=tape == "lean")
+    # Native loops have no derivatives: those are of the scan that they stand for.
+    arrays, rest = eqx.partition((net, inputs, state), eqx.is_array)
+
+    def through(native: bool, arrays: Any) -> Any:
+        net, inputs, state = eqx.combine(arrays, rest)
+        *ran, _ = _forward(net, inputs, state, record, tape=False, native=native)
+        return tuple(ran)
+
+    run = jax.custom_jvp(partial(through, True))
+    run.defjvp(lambda primals, tangents: jax.jvp(partial(through, False), primals, tangents))
+    return *run(arrays), Tape({}, {}, {}, {}, {})
+
+
+def _forward(
+    net: Network, inputs: dict[str, Array], state: NetworkState, record: tuple[str, ...], *, tape: bool, native: bool
+) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
     steps, batch = next(iter(inputs.values())).shape[:2]
     sources = dict(inputs)
+    kept: dict[str, Kept] = {}
     wanted = {*record, *(f"{o.population}.{o.variable}" for o in net.output_specs if o.variable)}
     weights = {name: p.effective() for name, p in net.projections.items()}
     ran: list[_Ran] = []
     for group in components(net.order, [(e.pre, e.post) for e in net.edges]):
         own = {w for w in wanted if w.partition(".")[0] in group and "." in w}
-        component = _Component(net, group, steps, batch, own, tape)
-        joined = component.internal + component.external
-        operands = _Operands(
-            {n: resolve(net.populations[n]) for n in group},
-            {p.name: weights[p.name] for p in joined},
-            {p.name: p.bias for p in joined},
-            {p.name: delayed(sources[p.pre], state.history[p.pre], p.delay or 0) for p in component.external},
-            {n: state.neurons[n] for n in group},
-            {n: state.history[n][depths[n] - d :] for n, d in _internal_depths(component.internal).items()},
-        )
-        units = loops.units(net, group, own, tape)
+        neurons = {n: resolve(net.populations[n]) for n in group}
+        component = _Component(net, group, neurons, weights, steps, batch, own, tape)
+        units = loops.units(net, group, own, tape) if native else None
         if units is None:
-            ran.append(_scan(component, operands))
-        elif tape:
-            ran.append(_loop(component, units, operands))
+            ran.append(_scan(component, sources, state))
         else:
-            ran.append(_either(component, operands))
+            ran.append(_loop(component, units, sources, kept, state))
         sources.update(ran[-1].outputs)
+        kept.update(ran[-1].kept)
     merged = _Ran(*({name: x for r in ran for name, x in getattr(r, field).items()} for field in _Ran._fields))
     history = {name: _latest(source, state.history[name]) for name, source in sources.items()}
-    kept = merged.recorded | {name: sources[name] for name in record if "." not in name}
+    recorded = merged.recorded | {name: sources[name] for name in record if "." not in name}
     outputs = {
-        o.label: sources[o.population] if o.variable is None else kept[f"{o.population}.{o.variable}"]
+        o.label: sources[o.population] if o.variable is None else recorded[f"{o.population}.{o.variable}"]
         for o in net.output_specs
     }
-    held = Tape(sources, state.history, merged.states, merged.currents, merged.kept)
-    return outputs, NetworkState(merged.last, history), {n: kept[n] for n in record}, held
+    held = Tape(sources, state.history, merged.states, merged.currents, kept)
+    return outputs, NetworkState(merged.last, history), {n: recorded[n] for n in record}, held
 
 
-def _either(component: _Component, operands: _Operands) -> _Ran:
-    """A component run natively, and by a scan where JAX differentiates it."""
-
-    @jax.custom_jvp
-    def run(operands: _Operands) -> _Ran:
-        neurons = operands.neurons
-        return _loop(component, {n: neuron.loop() for n, neuron in neurons.items()}, operands)
-
-    run.defjvp(lambda primals, tangents: jax.jvp(partial(_scan, component), primals, tangents))
-    return run(operands)
-
-
-def _loop(component: _Component, units: dict[str, Any], operands: _Operands) -> _Ran:
+def _loop(
+    component: _Component,
+    units: dict[str, Any],
+    sources: dict[str, Array],
+    kept: dict[str, Kept],
+    state: NetworkState,
+) -> _Ran:
     biases: dict[str, Array] = {}
     inner = []
     for p in component.internal + component.external:
-        inner.append(Inner(p.pre, p.post, p.delay or 0, operands.weights[p.name], operands.sources.get(p.name)))
-        bias = operands.biases[p.name]
-        if bias is not None:
-            biases[p.post] = biases[p.post] + bias if p.post in biases else bias
+        delay, outside = p.delay or 0, p.pre not in component.group
+        source = loops.signal(p.pre, delay, sources, kept, state.history) if outside else None
+        inner.append(Inner(p.pre, p.post, delay, component.weights[p.name], source))
+        if p.bias is not None:
+            biases[p.post] = biases[p.post] + p.bias if p.post in biases else p.bias
     order = tuple(n for n in component.net.order if n in component.group)
-    last, outputs, recorded, kept = loops.ahead(
-        order,
-        units,
-        operands.states,
-        operands.histories,
-        biases,
-        inner,
-        component.steps,
-        component.wanted,
-        bool(component.tape),
+    states, histories = _held(component, state)
+    found = loops.ahead(
+        order, units, states, histories, biases, inner, component.steps, component.wanted, component.tape
     )
-    return _Ran(last, outputs, recorded, {}, {}, kept)
+    last, outputs, recorded, made = found
+    return _Ran(last, outputs, recorded, {}, {}, made)
 
 
-def _scan(component: _Component, operands: _Operands) -> _Ran:
-    net, group, steps, batch, wanted, tape = component
-    fans = {name: fan_out(weight) for name, weight in operands.weights.items()}
+def _held(component: _Component, state: NetworkState) -> tuple[dict[str, PyTree], dict[str, Array]]:
+    """States of a component's populations, and as much of their past outputs as it looks back at itself."""
+    depths = component.net.depths()
+    internal = _internal_depths(component.internal)
+    histories = {n: state.history[n][depths[n] - d :] for n, d in internal.items()}
+    return {n: state.neurons[n] for n in component.group}, histories
+
+
+def _scan(component: _Component, sources: dict[str, Array], state: NetworkState) -> _Ran:
+    net, group, neurons, weights, steps, batch, wanted, tape = component
+    fans = {p.name: fan_out(weights[p.name]) for p in component.internal + component.external}
     external: dict[str, Array] = {}
     for p in component.external:
-        added = _contribution(fans[p.name], operands.biases[p.name], operands.sources[p.name])
+        seen = delayed(sources[p.pre], state.history[p.pre], p.delay or 0)
+        added = _contribution(fans[p.name], p.bias, seen)
         if p.post not in external and p.port is None:
             external[p.post] = added
         else:
             current = external[p.post] if p.post in external else zero_current(net, p.post, (steps, batch))
             external[p.post] = add_current(net, p, current, added)
-    body = _component_step(net, group, component.internal, operands.neurons, fans, operands.biases, wanted, bool(tape))
+    body = _component_step(net, group, component.internal, neurons, fans, wanted, tape)
     zeros = {n: zero_current(net, n, (batch,)) for n in group if n not in external}
-    (last, _), ys = jax.lax.scan(partial(body, zeros), (operands.states, operands.histories), external, length=steps)
+    (last, _), ys = jax.lax.scan(partial(body, zeros), _held(component, state), external, length=steps)
     return _Ran(last, ys["output"], ys["kept"], ys["state"], ys["current"], {})
 
 
@@ -250,7 +247,6 @@ def _component_step(
     internal: list[Projection],
     neurons: dict[str, Any],
     fans: dict[str, Array],
-    biases: dict[str, Array | None],
     wanted: set[str],
     tape: bool,
 ) -> Callable[[dict[str, Array], Any, dict[str, Array]], Any]:
@@ -267,8 +263,7 @@ def _component_step(
                 if projection.post == name:
                     delay = projection.delay or 0
                     pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
-                    key = projection.name
-                    added = _contribution(fans[key], biases[key], pre)
+                    added = _contribution(fans[projection.name], projection.bias, pre)
                     current = add_current(net, projection, current, added)
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current

@@ -1,36 +1,75 @@
 """Components of a network whose populations have native loops (`Neuron.loop`), run and differentiated by these."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..kernels import loops as native
-from ..kernels.loops import End, Start, Unit
+from ..kernels.loops import End, Signal, Start, Unit
 from ..parameter import is_parameter, resolve
 from .network import Network
 
+# Numbers whose places are no longer 32-bit integers.
+_LONG = 1 << 31
+_SLOPES = ("slope_bits", "slope_values", "slope_ends")
+
 
 class Kept(NamedTuple):
-    """What a native run keeps of a population for errors to come back: `End.tape`, less what `Tape.outputs` holds."""
+    """What a native run keeps of a population: what it sent, and `End.tape`, less what it sent."""
 
+    sent: Signal
     tape: dict[str, Array]
 
 
 class Inner(NamedTuple):
-    """A projection within a component, or into it (`source`: what it saw at each step, (time, batch, pre))."""
+    """A projection within a component; into it, from `source`; or out of it, from where `error` (time, batch, post)
+    comes back."""
 
     pre: str
     post: str
     delay: int
     weight: Array
-    source: Array | None
+    source: Signal | None = None
+    error: Array | None = None
 
 
-def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool | str) -> dict[str, Unit] | None:
+class Wanted(NamedTuple):
+    """A projection's gradient that is wanted: by its name, of what `pre` sent."""
+
+    name: str
+    post: str
+    delay: int
+    pre: Signal
+
+
+class Returned(NamedTuple):
+    """What errors come to: delta where it is wanted and its sums, dE by initial states and past outputs, gradients."""
+
+    delta: dict[str, Array]
+    total: dict[str, Array]
+    states: dict[str, PyTree]
+    pending: dict[str, Array]
+    weights: dict[str, Array]
+
+
+def available(dtype: Any) -> bool:
+    """Whether there are native loops for a type of numbers."""
+    return native.available(dtype)
+
+
+def signal(
+    name: str, delay: int, outputs: dict[str, Array], kept: dict[str, Kept], history: dict[str, Array]
+) -> Signal:
+    """What a population or an input sent, and before that as far back as a delay reaches."""
+    sent = kept[name].sent if name in kept else Signal(outputs[name].shape[-1], outputs[name])
+    return sent._replace(history=history[name] if delay else None)
+
+
+def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
     """How native loops step every population of a component; None where they do not."""
-    if tape is True or not native.available(net.dtype):
+    if not available(net.dtype):
         return None
     found: dict[str, Unit] = {}
     for name in group:
@@ -72,9 +111,9 @@ def ahead(
     starts = []
     for name in order:
         unit, state = units[name], states[name]
-        keep = {"output", *(w.partition(".")[2] for w in wanted if w.startswith(f"{name}."))}
+        keep = {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")}
         if tape and unit.spiking:
-            keep |= {"above"}
+            keep |= {"slopes"} if unit.psi is None and steps * state.voltage.size < _LONG else {"above"}
             keep |= {"voltage"} if unit.reset == "zero" else set()
             keep |= {"adaptation"} if unit.reset == "threshold" and unit.adaptive else set()
         starts.append(
@@ -95,14 +134,17 @@ def ahead(
         now["refractory"] = mine.get("last_waiting")
         state = states[name]
         last[name] = state._replace(**{n: now[n] for n in state._fields})
-        outputs[name] = mine["output"]
+        size = state.voltage.shape[1]
+        spiking = start.unit.spiking
+        sent = Signal(size, None, mine["bits"]) if spiking else Signal(size, mine["voltage"])
+        outputs[name] = native.unpacked(mine["bits"], size, state.voltage.dtype) if spiking else mine["voltage"]
         recorded.update({w: mine[w.partition(".")[2]] for w in wanted if w.startswith(f"{name}.")})
-        if tape:
-            held: dict[str, Array] = {n: mine[n] for n in ("above", "voltage", "adaptation") if n in mine}
-            if start.unit.spiking:
-                held["first_above"] = start.unit.above(start.voltage, start.adaptation, start.waiting)
-                held["first_voltage"] = start.voltage
-            kept[name] = Kept(held)
+        held: dict[str, Array] = {}
+        if tape and spiking:
+            held = {n: mine[n] for n in ("above", "voltage", "adaptation", *_SLOPES) if n in mine}
+            held["first_above"] = start.unit.above(start.voltage, start.adaptation, start.waiting)
+            held["first_voltage"] = start.voltage
+        kept[name] = Kept(sent, held)
     return last, outputs, recorded, kept
 
 
@@ -110,22 +152,22 @@ def back(
     net: Network,
     order: tuple[str, ...],
     kept: dict[str, Kept],
-    outputs: dict[str, Array],
     entering: dict[str, dict[str, Array]],
     last: dict[str, PyTree],
     projections: list[Inner],
+    wanted: list[Wanted],
+    steps: int,
+    *,
     local: bool,
-) -> tuple[dict[str, Array], dict[str, PyTree], dict[str, Array]]:
+    delta: set[str],
+) -> Returned:
     """Carry errors back through a component.
 
     Args:
-        outputs: of each population. entering: dE, by names as in `End.entering`. last: dE by the final states' floats.
-        projections: those that errors go along; `source`: errors of a population outside, (time, batch, post).
-
-    Returns:
-        delta, dE by the initial states' floats, and by past outputs, latest first.
+        entering: dE, by names as in `End.entering`. last: dE by the final states' floats.
+        projections: those that errors go along. wanted: gradients. delta: populations whose delta is wanted, too.
     """
-    ends, steps = [], next(iter(outputs.values())).shape[0]
+    ends = []
     for name in order:
         neuron = resolve(net.populations[name])
         unit = neuron.loop()
@@ -133,32 +175,33 @@ def back(
         if unit.spiking and unit.reset != "subtract":
             above = tape["first_above"]
             first = ((above > 0) & ~jnp.isinf(above)).astype(above.dtype)
-            tape |= {"spikes": outputs[name], "first_spikes": first}
-        depth = max((p.delay for p in projections if p.pre == name and p.source is None), default=0)
+            bits = kept[name].sent.bits
+            assert bits is not None
+            tape |= {"spikes": bits, "first_spikes": first}
+        depth = max((p.delay for p in projections if p.pre == name and p.error is None), default=0)
         final = last[name]
-        ends.append(
-            End(
-                unit,
-                neuron.size,
-                tape,
-                entering[name],
-                final.voltage,
-                final.adaptation if unit.adaptive else None,
-                depth,
-                local,
-            )
+        adaptation = final.adaptation if unit.adaptive else None
+        end = End(
+            unit, neuron.size, tape, entering[name], final.voltage, adaptation, depth, local=local, delta=name in delta
         )
-    found = native.back(ends, _edges(order, projections), steps)
-    delta, states, pending = {}, {}, {}
+        ends.append(end)
+    gradients = [native.Gradient(order.index(w.post), w.delay, w.pre) for w in wanted]
+    found, made = native.back(ends, _edges(order, projections), gradients, steps)
+    returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)})
     for name, mine in zip(order, found, strict=True):
-        delta[name] = mine["delta"]
+        if name in delta:
+            returned.delta[name] = mine["delta"]
+        returned.total[name] = mine["total"]
         floats = {"voltage": mine["voltage"], "adaptation": mine.get("adaptation"), "refractory": None}
-        states[name] = last[name]._replace(**{n: floats[n] for n in last[name]._fields})
+        returned.states[name] = last[name]._replace(**{n: floats[n] for n in last[name]._fields})
         if "pending" in mine:
-            pending[name] = mine["pending"]
-    return delta, states, pending
+            returned.pending[name] = mine["pending"]
+    return returned
 
 
 def _edges(order: tuple[str, ...], projections: list[Inner]) -> list[native.Edge]:
     place = {name: i for i, name in enumerate(order)}
-    return [native.Edge(place.get(p.pre, -1), place.get(p.post, -1), p.delay, p.weight, p.source) for p in projections]
+    return [
+        native.Edge(place.get(p.pre, -1), place.get(p.post, -1), p.delay, p.weight, p.source, p.error)
+        for p in projections
+    ]

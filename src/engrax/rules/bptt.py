@@ -19,7 +19,7 @@ from ..network.engine import forward
 from ..trial import Trial
 from .chunks import cut, padded
 from .rates import count, counted, no_activity, penalty, rate_cotangents
-from .rule import Rule, add, bias_gradients, effective_gradients, enter, gradient_tree, parameter_gradients, total_loss
+from .rule import Rule, add, enter, gradient_tree, parameter_gradients, total_loss
 
 
 def _block(name: str) -> Any:
@@ -84,13 +84,9 @@ class BPTT(Rule):
         start = no_activity(net, trial.batch)
         total = count(start, spikes, valid, names)
         entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, start))
-        adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), all_paths(net), local=False)
-        gradient = gradient_tree(
-            net,
-            effective_gradients(net, tape, adjoint.delta),
-            bias_gradients(net, adjoint.delta),
-            parameter_gradients(net, adjoint),
-        )
+        cotangents = Cotangents(entering, variables, {}, {})
+        adjoint = backward(net, tape, cotangents, all_paths(net), local=False, gradients=True)
+        gradient = gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint))
         return loss + penalty(self.regularizers, net, total), gradient
 
     def _chunked(self, net: Network, trial: Trial, size: int) -> tuple[Array, Network]:
@@ -119,12 +115,9 @@ class BPTT(Rule):
             entering, variables = enter(net, gradients)
             spikes = {n: tape.outputs[n] for n in names}
             entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))
-            adjoint = backward(net, tape, Cotangents(entering, variables, g_states, g_history), paths, local=False)
-            found = (
-                effective_gradients(net, tape, adjoint.delta),
-                bias_gradients(net, adjoint.delta),
-                adjoint.parameters,
-            )
+            cotangents = Cotangents(entering, variables, g_states, g_history)
+            adjoint = backward(net, tape, cotangents, paths, local=False, gradients=True)
+            found = (adjoint.weights, adjoint.biases, adjoint.parameters)
             keep = jnp.asarray(1.0, net.dtype)
             if self.truncation is not None:
                 keep = jnp.where((index * size) % self.truncation == 0, 0, 1).astype(net.dtype)
@@ -137,7 +130,7 @@ class BPTT(Rule):
         xs = (jnp.arange(count_chunks), chunks, states, before, cut(padded(gradients, size), size))
         zero = (float_zeros(start[0].neurons), jax.tree.map(jnp.zeros_like, start[0].history), zero_sums(net))
         (g_states, _, (weights, biases, parameters)), _ = jax.lax.scan(back, zero, xs, reverse=True)
-        adjoint = Adjoint({}, parameters, g_states, {})
+        adjoint = Adjoint({}, parameters, g_states, {}, weights, biases)
         gradient = gradient_tree(net, weights, biases, parameter_gradients(net, adjoint))
         return loss + penalty(self.regularizers, net, total), gradient
 

@@ -29,10 +29,8 @@ from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .rule import (
     Rule,
     add,
-    bias_gradients,
     by_label,
     check_network,
-    effective_gradients,
     enter,
     gradient_tree,
     parameter_gradients,
@@ -147,10 +145,9 @@ class EProp(Rule):
         nothing = no_activity(net, trial.batch)
         total = count(nothing, spikes, valid, names)
         entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, nothing))
-        adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), paths, local=True)
-        weights = effective_gradients(net, tape, adjoint.delta)
-        biases = bias_gradients(net, adjoint.delta)
-        return loss + penalty(self.regularizers, net, total), weights, biases, parameter_gradients(net, adjoint)
+        adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), paths, local=True, gradients=True)
+        loss = loss + penalty(self.regularizers, net, total)
+        return loss, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint)
 
     # Streaming: one step at a time, for ever.
 

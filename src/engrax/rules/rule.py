@@ -18,9 +18,8 @@ from ..errors import ArgumentError, RuleError, unknown
 from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
 from ..network import Network, trainable_leaves
 from ..network.adjoint import Adjoint, pull_parameters, split_state
-from ..network.engine import Tape, port_delta
 from ..parameter import is_parameter, resolve
-from ..synapses import Projection, outer
+from ..synapses import Projection
 from ..trial import Trial
 
 
@@ -192,24 +191,6 @@ def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
         if name not in net.populations:
             raise unknown("population in FiringRate", name, net.populations, RuleError)
     return regularizer.populations
-
-
-def effective_gradients(net: Network, tape: Tape, delta: dict[str, Array]) -> dict[str, Array]:
-    """Gradient by each trainable projection's effective weight: one product over time x batch."""
-    return {
-        name: outer(port_delta(net, p, delta[p.post]), tape.presynaptic(p))
-        for name, p in net.projections.items()
-        if p.trainable
-    }
-
-
-def bias_gradients(net: Network, delta: dict[str, Array]) -> dict[str, Array]:
-    """Gradient by each trainable bias: the sum of delta."""
-    return {
-        name: jnp.sum(port_delta(net, p, delta[p.post]), axis=(0, 1))
-        for name, p in net.projections.items()
-        if p.trainable and p.bias is not None
-    }
 
 
 def initial_state_parameters(net: Network, states: dict[str, Any]) -> dict[str, Any]:

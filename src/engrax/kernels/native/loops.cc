@@ -1,29 +1,21 @@
-// The loops of loops.inc as XLA foreign functions.
+// The loops of ahead.inc and back.inc as XLA foreign functions.
 //
-// A component is described by two lists of integers, `populations` and `edges`; arrays come in the order in which
+// A component is described by lists of integers, `populations`, `edges` and `gradients`; arrays come in the order in which
 // engrax/kernels/loops.py lists them, those that a population has not left out.
-
-#include "loops.h"
 
 #include <utility>
 
+#include "arrays.h"
+#include "loops.h"
 #include "parallel.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-#if defined(ENGRAX_X86)
-#include <xmmintrin.h>
-#endif
-
-namespace ffi = xla::ffi;
 
 #define ENGRAX_DECLARE(NAME)                                     \
   namespace engrax::NAME {                                       \
   template <typename T>                                          \
   void ahead(const Component<T>&, int64_t first, int64_t count); \
   template <typename T>                                          \
-  void back(const Component<T>&, int64_t first, int64_t count);  \
+  void back(const Component<T>&, int64_t first, int64_t count,   \
+            T* const* sums);                                     \
   }
 ENGRAX_DECLARE(base)
 #ifdef ENGRAX_X86
@@ -58,87 +50,24 @@ struct Loops {
   }
 };
 
-// Numbers too small to be normal count as zero, as in XLA's own programs: they would be a hundred times slower.
-class Flush {
-#if defined(ENGRAX_X86)
- public:
-  Flush() : before_(_mm_getcsr()) { _mm_setcsr(before_ | 0x8040); }
-  ~Flush() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#endif
-};
-
-// Fresh memory comes in large pages where the system lends them when asked: small ones cost more than the loops.
-void in_large_pages(void* data, size_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kPage = uintptr_t(1) << 21;
-  const auto start = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
-  const auto end = (reinterpret_cast<uintptr_t>(data) + bytes) / kPage * kPage;
-  if (start < end) madvise(reinterpret_cast<void*>(start), end - start, MADV_HUGEPAGE);
-#endif
-}
-
-class Arrays {
- public:
-  Arrays(ffi::RemainingArgs arguments, ffi::RemainingRets results) : arguments_(arguments), results_(results) {}
-
-  // The next argument where there is one.
-  template <typename X>
-  void take(const X*& pointer, bool there = true) {
-    pointer = nullptr;
-    if (!there) return;
-    auto buffer = arguments_.get<ffi::AnyBuffer>(argument_++);
-    if (buffer.has_value()) pointer = static_cast<const X*>(buffer->untyped_data());
-    missing_ |= buffer.has_error();
-  }
-
-  template <typename X>
-  void give(X*& pointer, bool there = true) {
-    pointer = nullptr;
-    if (!there) return;
-    auto buffer = results_.get<ffi::AnyBuffer>(result_++);
-    missing_ |= buffer.has_error();
-    if (buffer.has_error()) return;
-    pointer = static_cast<X*>((*buffer)->untyped_data());
-    in_large_pages(pointer, (*buffer)->size_bytes());
-  }
-
-  ffi::Error complete() const {
-    if (!missing_ && argument_ == arguments_.size() && result_ == results_.size()) return ffi::Error::Success();
-    return ffi::Error::InvalidArgument("engrax: arrays of a loop do not fit its description");
-  }
-
- private:
-  ffi::RemainingArgs arguments_;
-  ffi::RemainingRets results_;
-  size_t argument_ = 0, result_ = 0;
-  bool missing_ = false;
-};
-
-// Integers that describe a population, and an edge; as in engrax/kernels/loops.py.
+// Integers that describe a population, an edge and a gradient; as in engrax/kernels/loops.py.
 enum { kSize, kKind, kReset, kAdaptive, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
-enum { kPre, kPost, kDelay, kUnits, kEdgeFields };
+enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kEdgeFields };
+// How a signal is given: numbers, bits, entries that are 1, entries with values.
+enum { kNumbers, kBits, kOnes, kEntries };
 // What of every step is kept, ahead; which arrays there are, back.
-enum Keep { kOutput = 1, kAbove = 2, kVoltages = 4, kAdaptations = 8 };
-enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4 };
+enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kSlopes = 8 };
+enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kDelta = 8 };
 
 template <typename T>
-Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> populations,
-                       ffi::Span<const int64_t> edges) {
-  Component<T> c{steps, batch, {}, {}};
+Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> populations) {
+  Component<T> c{steps, batch, {}, {}, {}};
   for (const int64_t* x = populations.begin(); x < populations.end(); x += kFields) {
     Population<T> p{};
     p.size = x[kSize], p.width = padded(x[kSize]), p.depth = x[kDepth];
     p.kind = Kind(x[kKind]), p.reset = Reset(x[kReset]);
-    p.adaptive = x[kAdaptive], p.refractory = x[kRefractory], p.local = x[kLocal], p.given = x[kGiven];
+    p.adaptive = x[kAdaptive], p.refractory = x[kRefractory], p.local = x[kLocal];
     c.populations.push_back(p);
-  }
-  for (const int64_t* x = edges.begin(); x < edges.end(); x += kEdgeFields) {
-    Edge<T> e{};
-    e.pre = x[kPre], e.post = x[kPost], e.delay = x[kDelay], e.units = x[kUnits];
-    c.edges.push_back(e);
   }
   return c;
 }
@@ -150,15 +79,29 @@ void coefficients(Arrays& arrays, Population<T>& p) {
   for (int64_t i = 0; i < kCoefficients; ++i) p.coefficient[i] = rows + i * p.width;
 }
 
-template <typename T, typename F>
-void over_trials(ffi::ThreadPool& pool, const Component<T>& c, F loop) {
-  // As few trials to a group as leave every thread its share.
-  const int64_t threads = std::max<int64_t>(pool.num_threads(), 1);
-  const int64_t group = std::clamp<int64_t>((c.batch + threads - 1) / threads, 1, kGroup);
-  const int64_t groups = (c.batch + group - 1) / group;
-  in_parallel(pool, groups, [&](int64_t g) {
+template <typename T>
+Signal<T> signal(Arrays& arrays, const int64_t* fields) {
+  const int64_t form = fields[kForm];
+  Signal<T> s{fields[kUnits], fields[kPast]};
+  arrays.take(s.dense, form == kNumbers);
+  arrays.take(s.bits, form == kBits);
+  arrays.take(s.offsets, form == kOnes || form == kEntries);
+  arrays.take(s.places, form == kOnes || form == kEntries);
+  arrays.take(s.values, form == kEntries);
+  arrays.take(s.history, s.depth > 0);
+  return s;
+}
+
+// `loop(first, count)` for every group of trials, by `parts`, each of which takes its groups in their order.
+template <typename F>
+void over_trials(ffi::ThreadPool& pool, int64_t batch, int64_t parts, F loop) {
+  const int64_t group = group_of(batch), groups = (batch + group - 1) / group;
+  parts = std::min(parts, groups);
+  in_parallel(pool, parts, [&](int64_t part) {
     Flush flush;
-    loop(c, g * group, std::min(group, c.batch - g * group));
+    for (int64_t g = part * groups / parts; g < (part + 1) * groups / parts; ++g) {
+      loop(part, g * group, std::min(group, batch - g * group));
+    }
   });
 }
 
@@ -166,49 +109,70 @@ template <ffi::DataType kType>
 ffi::Error ahead_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi::Span<const int64_t> populations,
                          ffi::Span<const int64_t> edges, ffi::RemainingArgs arguments, ffi::RemainingRets results) {
   using T = ffi::NativeType<kType>;
-  auto c = described<T>(steps, batch, populations, edges);
+  auto c = described<T>(steps, batch, populations);
   Arrays arrays(arguments, results);
   const int64_t* fields = populations.begin();
   for (auto& p : c.populations) {
     const int64_t keep = fields[kKeep];
     fields += kFields;
+    const bool spiking = p.kind == Kind::kSpiking;
     coefficients(arrays, p);
     arrays.take(p.voltage);
     arrays.take(p.adaptation, p.adaptive);
     arrays.take(p.period, p.refractory);
     arrays.take(p.waiting, p.refractory);
-    arrays.take(p.first_spikes, p.kind == Kind::kSpiking);
+    arrays.take(p.first_spikes, spiking);
     arrays.take(p.history, p.depth > 0);
-    arrays.give(p.output, keep & kOutput);
+    arrays.give(p.output, spiking);
     arrays.give(p.above, keep & kAbove);
     arrays.give(p.voltages, keep & kVoltages);
     arrays.give(p.adaptations, keep & kAdaptations);
+    arrays.give(p.slopes.bits, keep & kSlopes);
+    arrays.give(p.slopes.values, keep & kSlopes);
+    arrays.give(p.slopes.ends, keep & kSlopes);
     arrays.give(p.last_voltage);
     arrays.give(p.last_adaptation, p.adaptive);
     arrays.give(p.last_waiting, p.refractory);
   }
-  for (auto& e : c.edges) {
+  for (const int64_t* x = edges.begin(); x < edges.end(); x += kEdgeFields) {
+    Edge<T> e{};
+    e.pre = x[kPre], e.post = x[kPost], e.delay = x[kDelay], e.units = x[kUnits];
     arrays.take(e.fan);
-    arrays.take(e.source, e.pre < 0);
+    if (e.pre < 0) e.source = signal<T>(arrays, x);
+    c.edges.push_back(e);
   }
   const auto complete = arrays.complete();
-  if (complete.success()) over_trials(pool, c, Loops<T>::chosen().ahead);
+  if (complete.failure()) return complete;
+  const auto loop = Loops<T>::chosen().ahead;
+  over_trials(pool, batch, batch, [&](int64_t, int64_t first, int64_t count) { loop(c, first, count); });
   return complete;
 }
 
+// Numbers that are summed, and the most parts that have sums of their own: more sums, more memory.
+constexpr int64_t kLarge = 1 << 18;
+constexpr int64_t kParts = 8;
+
 template <ffi::DataType kType>
 ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi::Span<const int64_t> populations,
-                        ffi::Span<const int64_t> edges, ffi::RemainingArgs arguments, ffi::RemainingRets results) {
+                        ffi::Span<const int64_t> edges, ffi::Span<const int64_t> gradients,
+                        ffi::RemainingArgs arguments, ffi::RemainingRets results) {
   using T = ffi::NativeType<kType>;
-  auto c = described<T>(steps, batch, populations, edges);
+  auto c = described<T>(steps, batch, populations);
   Arrays arrays(arguments, results);
   const int64_t* fields = populations.begin();
   for (auto& p : c.populations) {
-    const int64_t has = fields[kKeep];
+    const int64_t has = fields[kKeep], given = fields[kGiven];
     fields += kFields;
     const bool spiking = p.kind == Kind::kSpiking;
     coefficients(arrays, p);
-    arrays.take(p.tape, spiking);
+    const uint32_t* bits;
+    const T* values;
+    const int32_t* ends;
+    arrays.take(p.psi, spiking && given);
+    arrays.take(bits, spiking && !given);
+    arrays.take(values, spiking && !given);
+    arrays.take(ends, spiking && !given);
+    p.slopes = {const_cast<uint32_t*>(bits), const_cast<T*>(values), const_cast<int32_t*>(ends)};
     arrays.take(p.spikes, spiking && p.reset != Reset::kSubtract);
     arrays.take(p.first_spikes, spiking && p.reset != Reset::kSubtract);
     arrays.take(p.tape_voltage, spiking && p.reset == Reset::kZero);
@@ -219,37 +183,86 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     arrays.take(p.at_adaptation, has & kAtAdaptation);
     arrays.take(p.final_voltage);
     arrays.take(p.final_adaptation, p.adaptive);
-    arrays.give(p.delta);
+    arrays.give(p.delta, has & kDelta);
+    arrays.give(p.total);
     arrays.give(p.start_voltage);
     arrays.give(p.start_adaptation, p.adaptive);
     arrays.give(p.start_spikes, spiking);
     arrays.give(p.pending, p.depth > 0);
   }
-  for (auto& e : c.edges) {
+  for (const int64_t* x = edges.begin(); x < edges.end(); x += kEdgeFields) {
+    Edge<T> e{};
+    e.pre = x[kPre], e.post = x[kPost], e.delay = x[kDelay], e.units = x[kUnits];
     arrays.take(e.fan);
     arrays.take(e.weight);
-    arrays.take(e.source, e.post < 0);
+    arrays.take(e.error, e.post < 0);
+    c.edges.push_back(e);
+  }
+  for (const int64_t* x = gradients.begin(); x < gradients.end(); x += kEdgeFields) {
+    Gradient<T> g{x[kPost], x[kDelay], signal<T>(arrays, x), nullptr};
+    arrays.give(g.sum);
+    c.gradients.push_back(g);
   }
   const auto complete = arrays.complete();
-  if (complete.success()) over_trials(pool, c, Loops<T>::chosen().back);
+  if (complete.failure()) return complete;
+
+  // Each part has sums of its own, the first one the results; they are added in order.
+  std::vector<std::pair<T*, int64_t>> sums;
+  for (const auto& g : c.gradients) sums.emplace_back(g.sum, g.pre.units * c.populations[g.post].width);
+  for (const auto& p : c.populations) sums.emplace_back(p.total, p.width);
+  int64_t size = 0;
+  for (const auto& [sum, length] : sums) size += length;
+  const int64_t groups = (batch + group_of(batch) - 1) / group_of(batch);
+  const int64_t parts = std::min(groups, size > kLarge ? kParts / 2 : kParts);
+  std::unique_ptr<T[]> others(new T[(parts - 1) * size]);
+  in_large_pages(others.get(), (parts - 1) * size * sizeof(T));
+  const auto part_of = [&](int64_t part) {
+    std::vector<T*> own;
+    T* next = others.get() + (part - 1) * size;
+    for (const auto& [sum, length] : sums) {
+      own.push_back(part ? next : sum);
+      next += length;
+    }
+    return own;
+  };
+  in_parallel(pool, parts, [&](int64_t part) {
+    const auto own = part_of(part);
+    for (size_t k = 0; k < sums.size(); ++k) std::fill_n(own[k], sums[k].second, T(0));
+  });
+  const auto loop = Loops<T>::chosen().back;
+  over_trials(pool, batch, parts, [&](int64_t part, int64_t first, int64_t count) {
+    loop(c, first, count, part_of(part).data());
+  });
+  in_parallel(pool, parts, [&](int64_t slice) {
+    for (int64_t part = 1; part < parts; ++part) {
+      const auto own = part_of(part);
+      for (size_t k = 0; k < sums.size(); ++k) {
+        const auto [sum, length] = sums[k];
+        for (int64_t i = slice * length / parts; i < (slice + 1) * length / parts; ++i) sum[i] += own[k][i];
+      }
+    }
+  });
   return complete;
 }
 
 }  // namespace
 }  // namespace engrax
 
-#define ENGRAX_HANDLER(NAME, FUNCTION, TYPE)                        \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(NAME, engrax::FUNCTION<TYPE>,       \
-                                ffi::Ffi::Bind()                    \
-                                    .Ctx<ffi::ThreadPool>()         \
-                                    .Attr<int64_t>("steps")         \
-                                    .Attr<int64_t>("batch")         \
-                                    .Attr<ffi::Span<const int64_t>>("populations") \
-                                    .Attr<ffi::Span<const int64_t>>("edges") \
-                                    .RemainingArgs()                \
-                                    .RemainingRets())
+#define ENGRAX_LOOP                                                       \
+  ffi::Ffi::Bind()                                                        \
+      .Ctx<ffi::ThreadPool>()                                             \
+      .Attr<int64_t>("steps")                                             \
+      .Attr<int64_t>("batch")                                             \
+      .Attr<ffi::Span<const int64_t>>("populations")                      \
+      .Attr<ffi::Span<const int64_t>>("edges")
 
-ENGRAX_HANDLER(engrax_ahead_f32, ahead_handler, ffi::F32);
-ENGRAX_HANDLER(engrax_ahead_f64, ahead_handler, ffi::F64);
-ENGRAX_HANDLER(engrax_back_f32, back_handler, ffi::F32);
-ENGRAX_HANDLER(engrax_back_f64, back_handler, ffi::F64);
+#define ENGRAX_AHEAD(NAME, TYPE) \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(NAME, engrax::ahead_handler<TYPE>, ENGRAX_LOOP.RemainingArgs().RemainingRets())
+#define ENGRAX_BACK(NAME, TYPE)                                   \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(NAME, engrax::back_handler<TYPE>, \
+                                ENGRAX_LOOP.Attr<ffi::Span<const int64_t>>("gradients").RemainingArgs().RemainingRets())
+
+ENGRAX_AHEAD(engrax_ahead_f32, ffi::F32);
+ENGRAX_AHEAD(engrax_ahead_f64, ffi::F64);
+ENGRAX_BACK(engrax_back_f32, ffi::F32);
+ENGRAX_BACK(engrax_back_f64, ffi::F64);

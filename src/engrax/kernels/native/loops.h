@@ -1,17 +1,28 @@
-// What the loops of loops.inc are told: a component of a network, its trials and where their numbers lie.
+// What the loops are told: a component of a network, its trials and where their numbers lie.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
 namespace engrax {
 
-// Rows that loops compute on are padded to a multiple of this, so that they are whole vectors.
+// Rows that loops compute on are padded to a multiple of kPad, so that they are whole vectors; long ones never to a
+// multiple of kBad, which would put all of them into the same few places of a cache.
 constexpr int64_t kPad = 16;
-// Trials that go through a loop together.
+constexpr int64_t kBad = 512;
+
+inline int64_t padded(int64_t size) {
+  const int64_t width = (size + kPad - 1) / kPad * kPad;
+  return width % kBad ? width : width + kPad;
+}
+
+// Trials that go through a loop together. It depends on the batch alone, as do all sums over trials.
 constexpr int64_t kGroup = 16;
 
-inline int64_t padded(int64_t size) { return (size + kPad - 1) / kPad * kPad; }
+inline int64_t group_of(int64_t batch) { return std::clamp<int64_t>((batch + 1) / 2, 1, kGroup); }
+
+inline int64_t words_of(int64_t units) { return (units + 31) / 32; }
 
 enum class Kind : int64_t { kSpiking = 0, kLeaky = 1 };
 enum class Reset : int64_t { kSubtract = 0, kThreshold = 1, kZero = 2 };
@@ -22,6 +33,26 @@ enum class Reset : int64_t { kSubtract = 0, kThreshold = 1, kZero = 2 };
 // psi(x) = height max(0, 1 - |x| slope) unless psi itself is given.
 enum Coefficient { kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kCoefficients };
 
+// What units send: (steps, batch, units) numbers; or bits, 32 to a word; or entries, the units that send at all in
+// rows of step and trial, with their values. `history` (depth, batch, units), oldest first, is what came before.
+template <typename T>
+struct Signal {
+  int64_t units, depth;
+  const T* dense;
+  const uint32_t* bits;
+  const int32_t *offsets, *places;
+  const T *values, *history;
+};
+
+// Pseudo-derivatives that are not zero: a bit for each unit (steps, batch, words), and the numbers themselves, of a
+// group of trials one after another from (trial x steps x units) on, as many as `ends` (batch) says at its first trial.
+template <typename T>
+struct Slopes {
+  uint32_t* bits;
+  T* values;
+  int32_t* ends;
+};
+
 // Numbers (steps, batch, size) and (batch, size); a null pointer where there are none.
 template <typename T>
 struct Population {
@@ -31,30 +62,45 @@ struct Population {
   bool adaptive, refractory;
   const T* coefficient[kCoefficients];
   const int32_t* period;  // refractory, steps, padded
+  Slopes<T> slopes;
 
   // Ahead: initial state and its output; what is kept of every step; final state.
   const T *voltage, *adaptation, *history;  // history: (depth, batch, size), oldest first
   const int32_t* waiting;
   int64_t depth;
-  T *output, *above, *voltages, *adaptations, *last_voltage, *last_adaptation;
+  uint32_t* output;  // spikes, as bits
+  T *above, *voltages, *adaptations, *last_voltage, *last_adaptation;
   int32_t* last_waiting;
 
   // Back: the tape, errors that enter, cotangents of the final state; then delta and what is left at the start.
-  bool local, given;  // given: `tape` is psi, not x
-  const T *tape, *spikes, *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation;
+  bool local;
+  const T* psi;  // in place of slopes
+  const uint32_t* spikes;
+  const T *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation;
   const T *arriving, *at_voltage, *at_adaptation, *final_voltage, *final_adaptation;
-  T *delta, *start_voltage, *start_adaptation, *start_spikes, *pending;  // pending: (depth, batch, size), latest first
+  T *delta, *total, *start_voltage, *start_adaptation, *start_spikes;  // total: delta's sum, padded
+  T* pending;  // (depth, batch, size), latest first
 };
 
-// Ahead: outputs of `pre`, or of `source` (steps, batch, units) outside, `delay` steps ago, times `fan`, drive `post`.
-// Back: delta of `post`, or `source` outside, `delay` steps later, times `weight`, is an error of `pre`.
+// Ahead: what `pre` sends, or `source` outside, `delay` steps ago, times `fan`, drives `post`.
+// Back: delta of `post`, or `error` (steps, batch, units) outside, `delay` steps later, times `weight`, is an error of
+// `pre`.
 template <typename T>
 struct Edge {
   int64_t pre, post;  // -1: outside
   int64_t delay;
   int64_t units;  // ahead: of pre; back: of post
   const T *fan, *weight;  // (pre, post padded), (post, pre padded)
-  const T* source;
+  Signal<T> source;
+  const T* error;
+};
+
+// The sum over steps and trials of what `pre` sent `delay` steps ago times delta of `post`: (pre, post padded).
+template <typename T>
+struct Gradient {
+  int64_t post, delay;
+  Signal<T> pre;
+  T* sum;
 };
 
 template <typename T>
@@ -62,6 +108,7 @@ struct Component {
   int64_t steps, batch;
   std::vector<Population<T>> populations;  // in the order in which they run
   std::vector<Edge<T>> edges;
+  std::vector<Gradient<T>> gradients;
 };
 
 }  // namespace engrax
