@@ -44,6 +44,15 @@ NEURONS = {
         beta=ex.trainable(1.8),
         surrogate="multi_gaussian",
     ),
+    "CuBaLIF": lambda: ex.neurons.CuBaLIF(5, tau=10.0, tau_synapse=3.0, refractory=2.0),
+    "CuBaLIF trained": lambda: ex.neurons.CuBaLIF(
+        5,
+        tau=ex.trainable(10.0, True),
+        tau_synapse=_per_unit(2.0, 6.0),
+        threshold=ex.trainable(0.1),
+        input_scale="leak",
+    ),
+    "CuBaLIF zero": lambda: ex.neurons.CuBaLIF(5, tau=_per_unit(8.0, 15.0), tau_synapse=4.0, reset="zero"),
     "LI": lambda: ex.neurons.LI(5),
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
@@ -61,10 +70,11 @@ RULES = {
     "e-prop uniform": lambda spiking: ex.rules.EProp(feedback="uniform"),
 }
 
-# Daily: every rule on three models and every model on three rules, and two harder ones; the whole table runs at night.
+# Daily: every rule on three models, every model on some rules, and harder ones; the whole table runs at night.
 _RULES = ("BPTT", "e-prop symmetric", "e-prop random")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "LSTM")} | {(r, n) for r in _RULES for n in ("LI", "Rate")}
-_DAILY |= {("e-prop symmetric", "ALIF Yin"), ("e-prop random", "user")}
+_DAILY |= {("e-prop symmetric", n) for n in ("ALIF Yin", "CuBaLIF", "CuBaLIF zero")}
+_DAILY |= {("BPTT", "CuBaLIF"), ("e-prop random", "user")}
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
     for r in RULES

@@ -9,7 +9,7 @@ import pytest
 import engrax as ex
 
 STEPS, SIZE = 120, 4
-TAU, SLOW, THRESHOLD, BETA = 8.0, 40.0, 0.8, 0.5
+TAU, SLOW, SYNAPSE, THRESHOLD, BETA = 8.0, 40.0, 3.0, 0.8, 0.5
 UNITS = np.array([0.5, 0.75, 1.0, 1.5])
 N = ex.neurons
 
@@ -116,15 +116,16 @@ def test_alif_resets_by_the_baseline_and_lif_is_beta_zero():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("model", [N.LIF, N.ALIF])
+@pytest.mark.parametrize("model", [N.LIF, N.ALIF, N.CuBaLIF])
 def test_the_threshold_itself_is_not_a_spike(model):
     at = np.array([[1.0, np.nextafter(1.0, 2.0)]])
     assert rollout(model(2, threshold=1.0), at)[1][0].tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("model", [N.LIF, N.CuBaLIF])
 @pytest.mark.parametrize(("n_ref", "blocked"), [(0, 0), (1, 0), (2, 1), (3, 2), (5, 4)])
-def test_refractory_period_blocks_one_step_less(n_ref, blocked):
-    spikes = rollout(N.LIF(1, refractory=float(n_ref)), np.full((40, 1), 50.0, np.float32))[1][:, 0]
+def test_refractory_period_blocks_one_step_less(model, n_ref, blocked):
+    spikes = rollout(model(1, refractory=float(n_ref)), np.full((40, 1), 50.0, np.float32))[1][:, 0]
     times = np.flatnonzero(spikes)
     assert times[0] == 0 and set(np.diff(times)) == {blocked + 1}
 
@@ -200,19 +201,26 @@ CONVERTED = {
     "ALIF": lambda **o: N.ALIF(SIZE, tau=TAU * UNITS, tau_adaptation=SLOW, beta=0.6, **o),
     "ALIF Yin": lambda **o: N.ALIF(SIZE, tau=TAU, tau_adaptation=SLOW * UNITS, beta=0.6, reset="threshold", **o),
     "ALIF half steps": lambda **o: N.ALIF(SIZE, tau=TAU, tau_adaptation=SLOW, beta=0.6, dt=0.5, **o),
+    "CuBaLIF": lambda **o: N.CuBaLIF(SIZE, tau=TAU, tau_synapse=SYNAPSE * UNITS, refractory=2.0, **o),
+    "CuBaLIF trained": lambda **o: N.CuBaLIF(SIZE, tau=TAU, tau_synapse=ex.trainable(SYNAPSE, True), dt=0.5, **o),
 }
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(("name", "start"), [*((n, "one") for n in CONVERTED), ("LIF zero", "leak"), ("ALIF", "leak")])
+@pytest.mark.parametrize(
+    ("name", "start"), [*((n, "one") for n in CONVERTED), *((n, "leak") for n in ("LIF zero", "ALIF", "CuBaLIF"))]
+)
 def test_input_scales_give_identical_spikes_and_gradients(name, start):
     neuron = CONVERTED[name](threshold=ex.trainable(THRESHOLD), input_scale=start)
     other = neuron.with_input_scale("leak" if start == "one" else "one")
-    current = drive(5, 1.5 if start == "one" else 12.0)
+    size = (0.4, 20.0) if "CuBaLIF" in name else (1.5, 12.0)
+    current = drive(5, size[start == "leak"])
     (state, spikes), (state_other, spikes_other) = rollout(neuron, current), rollout(other, current)
     assert 20 < spikes.sum() < 0.9 * spikes.size
     assert np.array_equal(spikes, spikes_other)
     factor = 1 - np.exp(-neuron.dt / np.asarray(ex.resolve(neuron).tau))
+    if "CuBaLIF" in name:
+        factor = factor * (1 - np.exp(-neuron.dt / np.asarray(ex.resolve(neuron).tau_synapse)))
     factor = factor if start == "one" else 1 / factor
     assert np.allclose(state_other.voltage, factor * np.asarray(state.voltage), rtol=1e-9, atol=1e-12)
     assert np.allclose(ex.resolve(other).threshold, THRESHOLD * factor, rtol=1e-12)
@@ -238,6 +246,181 @@ def test_conversion_refuses_what_it_cannot_do(scale, error):
         N.LIF(2, input_scale="leak", surrogate="gaussian").with_input_scale(scale)
 
 
+def filtered(current, tau, dt=1.0, leak=False):
+    """A current after a leaky filter, as a sum over its past."""
+    decay = np.exp(-dt / np.broadcast_to(tau, current.shape[1:]))
+    lags = np.arange(len(current))[:, None] - np.arange(len(current))[None]
+    kernel = np.where(lags >= 0, np.power(decay[:, None, None], np.maximum(lags, 0)), 0.0)
+    return (1 - decay if leak else 1.0) * np.einsum("jts,sj->tj", kernel, current)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("synapse", [SYNAPSE, SYNAPSE * UNITS], ids=["scalar", "a unit"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_cuba_lif_is_lif_behind_a_filter(case, synapse):
+    leak, dt = case.get("leak", False), case.get("dt", 1.0)
+    current = drive(7, 8.0 if leak else 0.4)
+    wanted = filtered(current, synapse, dt, leak)
+    v, _, z, blocked = hand(wanted, **case)
+    state, spikes = rollout(made(N.CuBaLIF, case, tau_synapse=synapse), current)
+    assert 20 < z.sum() < 0.9 * z.size
+    assert np.array_equal(spikes, z)
+    assert np.allclose(state.synaptic, wanted, rtol=1e-11, atol=1e-12)
+    assert np.allclose(state.voltage, v, rtol=1e-11, atol=1e-12)
+    if np.any(case.get("n_ref", 0)):
+        assert np.array_equal(state.refractory > 0, blocked)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("scale", ["one", "leak"])
+def test_cuba_lif_answers_a_pulse_by_a_difference_of_exponentials(scale):
+    """v(n) = (a_s^(n+1) - a_m^(n+1)) / (a_s - a_m), and its limit (n + 1) a^n where both decays are equal."""
+    fast, slow = np.exp(-1 / (SYNAPSE * UNITS)), np.exp(-1 / TAU)
+    gains = ((1 - fast), (1 - slow)) if scale == "leak" else (1.0, 1.0)
+    pulse = np.zeros((STEPS, SIZE))
+    pulse[0] = 2.5
+    options = {"tau": TAU, "threshold": 1e3, "input_scale": scale}
+    state, spikes = rollout(N.CuBaLIF(SIZE, tau_synapse=SYNAPSE * UNITS, **options), pulse)
+    n = np.arange(STEPS)[:, None]
+    assert not np.any(spikes)
+    assert np.allclose(state.synaptic, 2.5 * gains[0] * fast**n, rtol=1e-11, atol=0)
+    wanted = 2.5 * gains[0] * gains[1] * (fast ** (n + 1) - slow ** (n + 1)) / (fast - slow)
+    assert np.allclose(state.voltage, wanted, rtol=1e-10, atol=0)
+    state, _ = rollout(N.CuBaLIF(SIZE, tau_synapse=TAU, **options), pulse)
+    gain = (1 - slow) ** 2 if scale == "leak" else 1.0
+    assert np.allclose(state.voltage, 2.5 * gain * (n + 1) * slow**n, rtol=1e-11, atol=0)
+
+
+@pytest.mark.x64
+def test_cuba_lif_integrates_the_equations_of_nir():
+    """tau_syn i' = -i + I, tau_mem v' = -v + i: exact for a constant i, first order in dt for a changing one."""
+    errors = []
+    for dt in (0.1, 0.05):
+        t = dt * np.arange(1, round(30 / dt) + 1)
+        neuron = N.CuBaLIF(1, tau=TAU, tau_synapse=SYNAPSE, threshold=1e3, input_scale="leak", dt=dt)
+        state, _ = rollout(neuron, np.ones((len(t), 1)))
+        assert np.allclose(state.synaptic[:, 0], 1 - np.exp(-t / SYNAPSE), rtol=1e-10)
+        exact = 1 - (TAU * np.exp(-t / TAU) - SYNAPSE * np.exp(-t / SYNAPSE)) / (TAU - SYNAPSE)
+        errors.append(np.abs(state.voltage[:, 0] - exact).max())
+        assert abs(float(state.voltage[-1, 0]) - exact[-1]) < dt * 1e-2
+    assert errors[0] < 0.01 and errors[0] / errors[1] == pytest.approx(2, abs=0.05)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_cuba_lif_in_the_order_of_other_programs(reset):
+    """Lava resets at the end of the step of the spike, snnTorch in the next; the old current is one step of delay."""
+    current = drive(8, 0.4)
+    a_s, a_m = np.exp(-1 / SYNAPSE), np.exp(-1 / TAU)
+    i, v, late, w = (np.zeros(SIZE) for _ in range(4))
+    rows = []
+    for now in current:
+        w = a_m * w + late
+        late = a_s * late + now
+        i = a_s * i + now
+        v = a_m * v + i
+        z, z_late = v > THRESHOLD, w > THRESHOLD
+        rows.append((z, z_late))
+        # What a reset takes off at once has leaked by a_m when the next step would take it off.
+        v = np.where(z, 0.0, v) if reset == "zero" else v - z * THRESHOLD / a_m
+        w = np.where(z_late, 0.0, w) if reset == "zero" else w - z_late * THRESHOLD / a_m
+    neuron = N.CuBaLIF(SIZE, tau=TAU, tau_synapse=SYNAPSE, threshold=THRESHOLD, reset=reset)
+    spikes, spikes_late = (np.array(x) for x in zip(*rows, strict=True))
+    assert 20 < spikes.sum() < 0.9 * spikes.size
+    assert np.array_equal(rollout(neuron, current)[1], spikes)
+    delayed = np.concatenate([np.zeros((1, SIZE)), current[:-1]])
+    assert np.array_equal(rollout(neuron, delayed)[1], spikes_late)
+    assert not np.array_equal(spikes, spikes_late)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_cuba_lif_without_a_synapse_is_lif(case):
+    current = drive(9, 8.0 if case.get("leak") else 1.0)
+    state, spikes = rollout(made(N.CuBaLIF, case, tau_synapse=1e-4), current)
+    plain, wanted = rollout(made(N.LIF, case), current)
+    assert wanted.sum() > 20 and np.array_equal(spikes, wanted)
+    assert np.array_equal(state.voltage, plain.voltage) and np.array_equal(state.synaptic, current)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("scale", ["one", "leak"])
+def test_cuba_lif_is_a_leaky_integrator_before_a_lif(scale):
+    options = {"tau": TAU, "threshold": THRESHOLD, "refractory": 3.0, "input_scale": scale}
+    synapse = SYNAPSE * UNITS
+    inputs = jnp.asarray(drive(10, 8.0 if scale == "leak" else 0.4))[:, None]
+    one = ex.Network(
+        {"h": N.CuBaLIF(SIZE, tau_synapse=synapse, **options)},
+        [ex.Dense("x", "h", weight=np.eye(SIZE))],
+        inputs={"x": SIZE},
+        outputs="h",
+    ).run(inputs, record=("h.synaptic", "h.current", "h.voltage"))
+    two = ex.Network(
+        {"i": N.LI(SIZE, tau=synapse, input_scale=scale), "h": N.LIF(SIZE, **options)},
+        [ex.Dense("x", "i", weight=np.eye(SIZE)), ex.Dense("i", "h", weight=np.eye(SIZE))],
+        inputs={"x": SIZE},
+        outputs="h",
+    ).run(inputs, record=("i.voltage", "h.voltage"))
+    assert one.outputs.sum() > 20 and np.array_equal(one.outputs, two.outputs)
+    assert np.allclose(one["h.synaptic"], two["i.voltage"], rtol=1e-13)
+    assert np.allclose(one["h.voltage"], two["h.voltage"], rtol=1e-12, atol=1e-14)
+    assert np.array_equal(one["h.current"], inputs) and not np.allclose(one["h.synaptic"], inputs)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("voltage", [0.6, 1.1])
+@pytest.mark.parametrize("scale", ["one", "leak"])
+def test_jacobian_of_a_cuba_lif_step(reset, local, voltage, scale):
+    a_s, a_m = np.exp(-1 / SYNAPSE), np.exp(-1 / TAU)
+    s_i, s_v = (1 - a_s, 1 - a_m) if scale == "leak" else (1.0, 1.0)
+    z, p = float(voltage > THRESHOLD), psi(voltage - THRESHOLD, THRESHOLD)
+    held = 0 if local else 1
+    kept = a_m * (1 - z - held * voltage * p) if reset == "zero" else a_m - held * THRESHOLD * p
+    # Rows: synaptic current, voltage, output; columns: synaptic current, voltage, input.
+    wanted = np.array([[a_s, 0, s_i], [s_v * a_s, kept, s_v * s_i]])
+    neuron = N.CuBaLIF(1, tau=TAU, tau_synapse=SYNAPSE, threshold=THRESHOLD, reset=reset, input_scale=scale)
+    step = neuron.local_step if local else neuron.step
+
+    def after(x):
+        state, output = step(neuron.init_state()._replace(synaptic=x[:1], voltage=x[1:2]), x[2:])
+        return jnp.concatenate([state.synaptic, state.voltage, output])
+
+    point = jnp.array([0.5, voltage, 0.3])
+    now = float(after(point)[1])
+    slope = psi(now - THRESHOLD, THRESHOLD)
+    assert p > 0.05 and slope > 0.01
+    wanted = np.vstack([wanted, slope * wanted[1]])
+    for mode in (jax.jacfwd, jax.jacrev):
+        assert np.allclose(mode(after)(point), wanted, rtol=1e-12, atol=1e-15)
+
+
+def test_what_cuba_lif_says_of_itself():
+    a_unit = TAU * UNITS
+    assert N.CuBaLIF(SIZE).uniform() == ("synaptic", "voltage")
+    assert N.CuBaLIF(SIZE, tau=a_unit).uniform() == N.CuBaLIF(SIZE, reset="zero").uniform() == ("synaptic",)
+    assert N.CuBaLIF(SIZE, tau_synapse=a_unit).uniform() == ()
+    assert N.CuBaLIF(SIZE).loop() is None and N.CuBaLIF(SIZE).macs == 2 and N.CuBaLIF(SIZE).spiking
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("model", [N.LIF, N.ALIF, N.CuBaLIF])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
+def test_escape_noise_without_noise_is_the_step(model, reset):
+    neuron = model(SIZE, tau=TAU, threshold=THRESHOLD, refractory=3.0, reset=reset)
+    state = after = neuron.init_state()
+    spiked, silenced = jnp.zeros(SIZE), 0
+    for now in jnp.asarray(drive(11, 3.0)):
+        state, output = neuron.step(state, now)
+        after, above, blocked = neuron.escape(after, now, spiked)
+        spiked = (~blocked & (above > 0)).astype(output.dtype)
+        silenced += int(jnp.sum(blocked & (above > 0)))
+        assert np.array_equal(spiked, output)
+        assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (state, after)), strict=True))
+    assert silenced > 0
+
+
 @pytest.mark.x64
 @pytest.mark.parametrize("scale", ["one", "leak"])
 @pytest.mark.parametrize("tau", [TAU, TAU * UNITS], ids=["scalar", "a unit"])
@@ -245,12 +428,10 @@ def test_leaky_integrator(scale, tau):
     """v(t) = sum over s of kappa^(t - s) times the scaled current; a constant current's geometric sum."""
     kappa = np.exp(-1 / np.broadcast_to(tau, (SIZE,)))
     gain = 1 - kappa if scale == "leak" else np.ones(SIZE)
-    lags = np.arange(STEPS)[:, None] - np.arange(STEPS)[None]
-    kernel = np.where(lags >= 0, np.power(kappa[:, None, None], np.maximum(lags, 0)), 0.0)
     current = drive(1)
     neuron = N.LI(SIZE, tau=tau, input_scale=scale)
     state, output = rollout(neuron, current)
-    assert np.allclose(output, gain * np.einsum("jts,sj->tj", kernel, current), rtol=1e-11, atol=1e-13)
+    assert np.allclose(output, filtered(current, tau, leak=scale == "leak"), rtol=1e-11, atol=1e-13)
     assert np.array_equal(output, state.voltage)
     constant = rollout(neuron, np.ones((STEPS, SIZE)))[1]
     n = np.arange(1, STEPS + 1)[:, None]
@@ -356,6 +537,6 @@ def test_a_models_time_step_is_the_networks():
 
 
 def test_every_model_is_found_and_unknown_ones_are_named():
-    assert {"LIF", "ALIF", "LI", "Rate", "LSTM"} <= set(N.MODELS)
+    assert {"LIF", "ALIF", "CuBaLIF", "LI", "Rate", "LSTM"} <= set(N.MODELS)
     with pytest.raises(AttributeError, match="Did you mean 'ALIF'"):
         N.ALIIF  # noqa: B018

@@ -108,6 +108,7 @@ def stream():
 CALLS = {
     "LIF": (N.LIF, {"size": 3}, LIF),
     "ALIF": (N.ALIF, {"size": 3}, {**LIF, "tau_adaptation": TAU, "beta": (*NO_PARAMETER, -1.0)}),
+    "CuBaLIF": (N.CuBaLIF, {"size": 3}, {**LIF, "tau_synapse": TAU}),
     "LI": (N.LI, {"size": 3}, {**SIZED, "tau": TAU, "input_scale": NO_CHOICE}),
     "Rate": (N.Rate, {"size": 3}, {**SIZED, "tau": TAU, "activation": ("abc", "", None, 5, [1.0])}),
     "LSTM": (N.LSTM, {"size": 3}, {**SIZED, "forget_bias": NO_PARAMETER}),
