@@ -7,7 +7,7 @@ import pytest
 
 import engrax as ex
 from engrax import kernels
-from engrax.neurons import ALIF, LI, LIF
+from engrax.neurons import ALIF, LI, LIF, CuBaLIF, Rate
 from engrax.neurons import surrogates as su
 
 pytestmark = [
@@ -31,6 +31,7 @@ def two_populations():
     populations = {
         "fast": LIF(19, refractory=3.0, **FAST),
         "slow": ALIF(33, tau_adaptation=60.0, beta=0.2, **FAST),
+        "rate": Rate(18, tau=6.0),
         "upper": LIF(21, reset="zero", **FAST),
         "readout": LI(4),
         "other": LI(2, input_scale="one"),
@@ -47,6 +48,8 @@ def two_populations():
         ex.Dense("upper", "readout", delay=3),
         ex.Dense("slow", "readout"),
         ex.Dense("slow", "other"),
+        ex.Dense("rate", "slow"),
+        ex.Dense("fast", "rate", delay=2),
     ]
     return populations, projections, {"a": "readout", "b": "other"}
 
@@ -63,6 +66,16 @@ NETWORKS = {
     "narrow": lambda: layered(LIF(37, surrogate=su.Triangular(1.0, width=0.1), **FAST)),
     "wide": lambda: layered(ALIF(37, surrogate=su.MultiGaussian(), refractory=3.0, **FAST)),
     "custom": lambda: layered(LIF(37, surrogate=lambda x: 1 / (1 + 25 * x**2), refractory=2.0, **FAST)),
+    "cuba": lambda: layered(CuBaLIF(37, tau_synapse=PER_UNIT, refractory=2.0, **FAST)),
+    "cuba leak": lambda: layered(
+        CuBaLIF(37, reset="zero", input_scale="leak", tau=8.0, threshold=0.03), Rate(3, activation="sigmoid")
+    ),
+    "tanh": lambda: layered(Rate(37, tau=PER_UNIT)),
+    "relu": lambda: layered(Rate(37, activation="relu"), Rate(3, tau=5.0)),
+    "synaptic": lambda: (
+        *layered(CuBaLIF(37, **FAST), Rate(3))[:2],
+        {"a": "readout.rate", "b": "hidden.synaptic", "c": "hidden.voltage"},
+    ),
     "voltage": lambda: (*layered(ALIF(37, beta=0.2, **FAST))[:2], {"a": "readout", "b": "hidden.voltage"}),
     "two": two_populations,
 }
@@ -113,7 +126,13 @@ def close(found, expected, rtol=1e-10):
 
 
 def recorded(net):
-    return tuple(f"{n}.voltage" for n in net.populations) + tuple(net.populations)
+    variables = [
+        f"{n}.{v}"
+        for n, p in net.populations.items()
+        for v in ("voltage", "rate", "adaptation", "synaptic")
+        if v in p.init_state()._fields
+    ]
+    return (*variables, *net.populations)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -141,7 +160,7 @@ RULES = {
 
 
 CASES = [(name, "bptt") for name in NETWORKS] + [
-    *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage")],
+    *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage", "cuba leak", "relu")],
     *[(name, rule) for name in ("yin", "two") for rule in ("checkpoint", "truncation", "rates")],
     ("wide", "random"),
 ]
@@ -207,6 +226,27 @@ def test_single_precision(by, rule):
     assert float(jnp.mean(first != second)) <= 1e-5
     np.testing.assert_array_equal(first, second)
     close(*by(lambda: RULES[rule].value_and_grad(net, short)), rtol=2e-4)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid"])
+@pytest.mark.parametrize(("dtype", "digits"), [(jnp.float64, 4e-16), (jnp.float32, 3e-7)])
+def test_nonlinearities_of_any_number(by, activation, dtype, digits):
+    numbers = np.concatenate([10.0 ** np.arange(-12, 5), np.linspace(-30, 30, 200), [0.0, 88.7, 709.5]])
+    numbers = np.unique(np.concatenate([numbers, -numbers]))
+    size = len(numbers)
+    projections = [ex.Dense("input", "out", weight=jnp.eye(size, dtype=dtype))]
+    units = Rate(size, tau=jnp.ones((), dtype), activation=activation)
+    net = ex.Network({"out": units}, projections, inputs={"input": size}, outputs="out", key=jax.random.key(0))
+    inputs = jnp.asarray(numbers[None, None], dtype)
+    found, _ = by(lambda: net.run(inputs).outputs)
+    exact = {
+        "tanh": np.tanh,
+        "relu": lambda x: np.maximum(x, 0),
+        "sigmoid": lambda x: 1 / (1 + np.exp(-np.maximum(x, -700))),
+    }
+    expected = exact[activation](np.asarray(inputs, np.float64))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, expected, rtol=2 * digits if activation != "sigmoid" else 0, atol=digits)
 
 
 def test_jax_differentiates_runs_in_both_modes(by):

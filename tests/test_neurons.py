@@ -401,7 +401,7 @@ def test_what_cuba_lif_says_of_itself():
     assert N.CuBaLIF(SIZE).uniform() == ("synaptic", "voltage")
     assert N.CuBaLIF(SIZE, tau=a_unit).uniform() == N.CuBaLIF(SIZE, reset="zero").uniform() == ("synaptic",)
     assert N.CuBaLIF(SIZE, tau_synapse=a_unit).uniform() == ()
-    assert N.CuBaLIF(SIZE).loop() is None and N.CuBaLIF(SIZE).macs == 2 and N.CuBaLIF(SIZE).spiking
+    assert N.CuBaLIF(SIZE).macs == 2 and N.CuBaLIF(SIZE).spiking
 
 
 @pytest.mark.x64

@@ -14,13 +14,17 @@ from jaxtyping import Array
 
 from . import library
 
-# As `Coefficient`, `Kind` and `Reset` in native/loops.h.
-COEFFICIENTS = ("alpha", "gain", "bias", "threshold", "rho", "jump", "beta", "height", "slope")
-KINDS = ("spiking", "leaky")
+# As `Coefficient`, `Kind`, `Reset` and `Activation` in native/loops.h.
+COEFFICIENTS = (
+    *("alpha", "gain", "bias", "threshold", "rho", "jump", "beta", "height", "slope"),
+    *("synapse", "intake"),
+)
+KINDS = ("spiking", "leaky", "rate")
 RESETS = ("subtract", "threshold", "zero")
+ACTIVATIONS = ("tanh", "relu", "sigmoid")
 # As `Keep` and `Has` in native/loops.cc.
-_KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "slopes": 8}
-_HAS = ("arriving", "at_voltage", "at_adaptation", "delta")
+_KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "synaptic": 8, "phi": 16, "slopes": 32}
+_HAS = ("arriving", "at_voltage", "at_adaptation", "at_synaptic", "delta")
 # Rows of weights are padded as by `padded` in native/loops.h.
 _PAD, _BAD = 16, 512
 
@@ -28,16 +32,21 @@ _PAD, _BAD = 16, 512
 class Unit(NamedTuple):
     """The dynamics of a population, by the equations of `Coefficient` in native/loops.h.
 
-    kind: "spiking" or "leaky". coefficients: by name, scalars or one number a unit; those left out are zero.
-    reset: "subtract", "threshold" or "zero". adaptive: whether there is an adaptation.
+    kind: "spiking", "leaky" or "rate". coefficients: by name, scalars or one number a unit; those left out are zero.
+    reset: "subtract", "threshold" or "zero". activation: "tanh", "relu" or "sigmoid".
+    adaptive, synaptic: whether there is an adaptation, and whether currents pass a synapse.
     period: steps of the refractory period, or None.
     psi: the pseudo-derivative by voltage above threshold; None: a triangle by "height" and "slope".
+
+    State variables are voltage, or rate, adaptation, synaptic and refractory.
     """
 
     kind: str
     coefficients: dict[str, Array]
     reset: str = "subtract"
+    activation: str = "tanh"
     adaptive: bool = False
+    synaptic: bool = False
     period: Array | None = None
     psi: Callable[[Array], Array] | None = None
 
@@ -87,14 +96,15 @@ class Signal(NamedTuple):
 class Start(NamedTuple):
     """A population before a run: state variables (batch, units), and past outputs (depth, batch, units), oldest first.
 
-    keep: what is wanted of every step: "above" (voltage above threshold), "voltage", "adaptation", "slopes"
-        (pseudo-derivatives that are not zero).
+    keep: what is wanted of every step: "above" (voltage above threshold), "voltage", "adaptation", "synaptic",
+        "phi" (derivative of a rate's nonlinearity), "slopes" (pseudo-derivatives that are not zero).
     """
 
     unit: Unit
     bias: Array
     voltage: Array
     adaptation: Array | None
+    synaptic: Array | None
     waiting: Array | None
     history: Array | None
     keep: tuple[str, ...]
@@ -103,10 +113,11 @@ class Start(NamedTuple):
 class End(NamedTuple):
     """A population after a run, as errors come back to it.
 
-    tape: "above" or "slopes", "first_above"; by reset: "spikes" (bits) and "first_spikes", "voltage" and
+    tape: "phi"; "above" or "slopes", "first_above"; by reset: "spikes" (bits) and "first_spikes", "voltage" and
         "first_voltage", "adaptation".
-    entering: dE at every step by "output" ("arriving"), by voltage ("at_voltage") and adaptation ("at_adaptation").
-    voltage, adaptation: dE by the final state. depth: of the past outputs that errors reach.
+    entering: dE at every step by "output" ("arriving"), by voltage ("at_voltage"), adaptation ("at_adaptation") and
+        synaptic current ("at_synaptic").
+    voltage, adaptation, synaptic: dE by the final state. depth: of the past outputs that errors reach.
     local: hold the reset constant. delta: whether it is wanted, step by step.
     """
 
@@ -116,6 +127,7 @@ class End(NamedTuple):
     entering: dict[str, Array]
     voltage: Array
     adaptation: Array | None
+    synaptic: Array | None
     depth: int
     local: bool
     delta: bool
@@ -160,7 +172,8 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
 
     Returns:
         for each population what it keeps (steps, batch, units), its spikes as "bits", or "voltage" where it is leaky;
-        "last_voltage", "last_adaptation", "last_waiting"; slopes as "slope_bits", "slope_values" and "slope_ends".
+        "last_voltage", "last_adaptation", "last_synaptic", "last_waiting"; slopes as "slope_bits", "slope_values" and
+        "slope_ends".
     """
     batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
     arrays: list[Array] = []
@@ -171,10 +184,12 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
         size = s.voltage.shape[1]
         depth = 0 if s.history is None else s.history.shape[0]
         spikes = _spikes(s) if s.unit.spiking else None
-        keep = set(s.keep) if s.unit.spiking else {"voltage"}
+        keep = {*s.keep} if s.unit.spiking else {*s.keep, "voltage"}
         fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in keep), 0, 0]
         arrays += [_rows(s.unit, size, dtype, s.bias), s.voltage]
-        arrays += _present(s.adaptation, _period(s.unit, size), s.waiting, spikes, s.history if depth else None)
+        arrays += _present(
+            s.adaptation, s.synaptic, _period(s.unit, size), s.waiting, spikes, s.history if depth else None
+        )
         bits = jax.ShapeDtypeStruct((steps, batch, -(-size // 32)), jnp.uint32)
         if s.unit.spiking:
             results.append(bits)
@@ -187,7 +202,8 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
             results += [bits, jax.ShapeDtypeStruct((steps * batch * size,), dtype)]
             results.append(jax.ShapeDtypeStruct((batch,), jnp.int32))
             names += [(place, f"slope_{name}") for name in ("bits", "values", "ends")]
-        for name, last in (("voltage", s.voltage), ("adaptation", s.adaptation), ("waiting", s.waiting)):
+        for name in ("voltage", "adaptation", "synaptic", "waiting"):
+            last = getattr(s, name)
             if last is not None:
                 results.append(jax.ShapeDtypeStruct(last.shape, last.dtype))
                 names.append((place, f"last_{name}"))
@@ -228,13 +244,16 @@ def back(
             wanted += ("voltage", "first_voltage") if s.unit.reset == "zero" else ()
             wanted += ("adaptation",) if s.unit.adaptive and s.unit.reset == "threshold" else ()
             arrays += [s.tape[name] for name in wanted]
+        elif s.unit.kind == "rate":
+            arrays.append(s.tape["phi"])
         arrays += [s.entering[name] for name in present]
-        arrays += [s.voltage, *_present(s.adaptation)]
+        arrays += [s.voltage, *_present(s.adaptation, s.synaptic)]
         for name, shape in (
             ("delta", (steps, batch, s.size) if s.delta else None),
             ("total", (_width(s.size),)),
             ("voltage", (batch, s.size)),
             ("adaptation", (batch, s.size) if s.unit.adaptive else None),
+            ("synaptic", (batch, s.size) if s.unit.synaptic else None),
             ("spikes", (batch, s.size) if s.unit.spiking else None),
             ("pending", (s.depth, batch, s.size) if s.depth else None),
         ):
@@ -288,7 +307,8 @@ def _named(count: int, names: list[tuple[int, str]], arrays: list[Array]) -> lis
 
 
 def _described(unit: Unit, size: int) -> list[int]:
-    return [size, KINDS.index(unit.kind), RESETS.index(unit.reset), int(unit.adaptive), int(unit.period is not None)]
+    places = [KINDS.index(unit.kind), RESETS.index(unit.reset), ACTIVATIONS.index(unit.activation)]
+    return [size, *places, int(unit.adaptive), int(unit.synaptic), int(unit.period is not None)]
 
 
 def _rows(unit: Unit, size: int, dtype: Any, bias: Array | None = None) -> Array:

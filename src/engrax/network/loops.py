@@ -84,7 +84,13 @@ def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) ->
 
 
 def _recorded(unit: Unit) -> set[str]:
-    return {"voltage", "adaptation"} if unit.adaptive else {"voltage"}
+    there = {"adaptation": unit.adaptive, "synaptic": unit.synaptic}
+    return {"rate" if unit.kind == "rate" else "voltage", *(name for name, has in there.items() if has)}
+
+
+def _named(unit: Unit, name: str) -> str:
+    """A state variable's name in native loops."""
+    return "voltage" if name == "rate" and unit.kind == "rate" else name
 
 
 def ahead(
@@ -111,17 +117,21 @@ def ahead(
     starts = []
     for name in order:
         unit, state = units[name], states[name]
-        keep = {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")}
+        voltage = getattr(state, "rate" if unit.kind == "rate" else "voltage")
+        keep = {_named(unit, w.partition(".")[2]) for w in wanted if w.startswith(f"{name}.")}
+        if tape and unit.kind == "rate":
+            keep |= {"phi"}
         if tape and unit.spiking:
-            keep |= {"slopes"} if unit.psi is None and steps * state.voltage.size < _LONG else {"above"}
+            keep |= {"slopes"} if unit.psi is None and steps * voltage.size < _LONG else {"above"}
             keep |= {"voltage"} if unit.reset == "zero" else set()
             keep |= {"adaptation"} if unit.reset == "threshold" and unit.adaptive else set()
         starts.append(
             Start(
                 unit,
-                biases.get(name, jnp.zeros(state.voltage.shape[1], state.voltage.dtype)),
-                state.voltage,
+                biases.get(name, jnp.zeros(voltage.shape[1], voltage.dtype)),
+                voltage,
                 getattr(state, "adaptation", None),
+                getattr(state, "synaptic", None),
                 getattr(state, "refractory", None),
                 histories.get(name),
                 tuple(keep),
@@ -130,20 +140,21 @@ def ahead(
     found = native.ahead(starts, _edges(order, projections), steps)
     last, outputs, recorded, kept = {}, {}, {}, {}
     for name, start, mine in zip(order, starts, found, strict=True):
-        now = {"voltage": mine["last_voltage"], "adaptation": mine.get("last_adaptation")}
-        now["refractory"] = mine.get("last_waiting")
-        state = states[name]
-        last[name] = state._replace(**{n: now[n] for n in state._fields})
-        size = state.voltage.shape[1]
+        now = {n: mine.get(f"last_{_named(start.unit, n)}") for n in states[name]._fields}
+        last[name] = states[name]._replace(**now | _counter(now, mine.get("last_waiting")))
+        size, dtype = start.voltage.shape[1], start.voltage.dtype
         spiking = start.unit.spiking
         sent = Signal(size, None, mine["bits"]) if spiking else Signal(size, mine["voltage"])
-        outputs[name] = native.unpacked(mine["bits"], size, state.voltage.dtype) if spiking else mine["voltage"]
-        recorded.update({w: mine[w.partition(".")[2]] for w in wanted if w.startswith(f"{name}.")})
+        outputs[name] = native.unpacked(mine["bits"], size, dtype) if spiking else mine["voltage"]
+        own = {w: _named(start.unit, w.partition(".")[2]) for w in wanted if w.startswith(f"{name}.")}
+        recorded.update({w: mine[n] for w, n in own.items()})
         held: dict[str, Array] = {}
         if tape and spiking:
             held = {n: mine[n] for n in ("above", "voltage", "adaptation", *_SLOPES) if n in mine}
             held["first_above"] = start.unit.above(start.voltage, start.adaptation, start.waiting)
             held["first_voltage"] = start.voltage
+        elif tape and "phi" in mine:
+            held = {"phi": mine["phi"]}
         kept[name] = Kept(sent, held)
     return last, outputs, recorded, kept
 
@@ -179,24 +190,38 @@ def back(
             assert bits is not None
             tape |= {"spikes": bits, "first_spikes": first}
         depth = max((p.delay for p in projections if p.pre == name and p.error is None), default=0)
-        final = last[name]
-        adaptation = final.adaptation if unit.adaptive else None
+        final = {_named(unit, n): getattr(last[name], n) for n in last[name]._fields}
+        given = {f"at_{_named(unit, n[3:])}" if n.startswith("at_") else n: g for n, g in entering[name].items()}
         end = End(
-            unit, neuron.size, tape, entering[name], final.voltage, adaptation, depth, local=local, delta=name in delta
+            unit,
+            neuron.size,
+            tape,
+            given,
+            final["voltage"],
+            final.get("adaptation"),
+            final.get("synaptic"),
+            depth,
+            local=local,
+            delta=name in delta,
         )
         ends.append(end)
     gradients = [native.Gradient(order.index(w.post), w.delay, w.pre) for w in wanted]
     found, made = native.back(ends, _edges(order, projections), gradients, steps)
     returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)})
-    for name, mine in zip(order, found, strict=True):
+    for name, end, mine in zip(order, ends, found, strict=True):
         if name in delta:
             returned.delta[name] = mine["delta"]
         returned.total[name] = mine["total"]
-        floats = {"voltage": mine["voltage"], "adaptation": mine.get("adaptation"), "refractory": None}
-        returned.states[name] = last[name]._replace(**{n: floats[n] for n in last[name]._fields})
+        floats = {n: mine.get(_named(end.unit, n)) for n in last[name]._fields}
+        returned.states[name] = last[name]._replace(**floats | _counter(floats, None))
         if "pending" in mine:
             returned.pending[name] = mine["pending"]
     return returned
+
+
+def _counter(fields: dict[str, Any], waiting: Array | None) -> dict[str, Any]:
+    """The refractory counter of a state that has one."""
+    return {"refractory": waiting} if "refractory" in fields else {}
 
 
 def _edges(order: tuple[str, ...], projections: list[Inner]) -> list[native.Edge]:

@@ -100,7 +100,7 @@ class Neuron(eqx.Module):
 
     def loop(self) -> Unit | None:
         """The same dynamics as native loops know them (`kernels.Unit`), for models whose state variables are among
-        voltage, adaptation and refractory; None: `step` is the only form."""
+        voltage (or rate), adaptation, synaptic and refractory; None: `step` is the only form."""
         return None
 
     def with_dt(self, dt: float) -> "Neuron":

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..kernels import Unit
 from ..parameter import Value, parameter, resolve
 from .lif import LIF, _times
 
@@ -66,6 +67,13 @@ class CuBaLIF(LIF):
         voltage = kept + self._drive(membrane, synaptic)
         state = CuBaLIFState(synaptic, voltage, self._count(state.refractory, spiked))
         return state, self._spike(state)
+
+    def loop(self) -> Unit | None:
+        if type(self) is not CuBaLIF:
+            return None
+        unit, synapse = self._loop(), jnp.exp(-self.dt / self.tau_synapse)
+        intake = 1 - synapse if self.input_scale == "leak" else jnp.ones_like(synapse)
+        return unit._replace(synaptic=True, coefficients={**unit.coefficients, "synapse": synapse, "intake": intake})
 
     def uniform(self) -> tuple[str, ...]:
         # The voltage's eligibility vector holds the synaptic current's, so it is never shared alone.

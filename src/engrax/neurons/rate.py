@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..errors import ArgumentError, unknown
+from ..kernels import Unit
 from ..parameter import Value, parameter
 from .base import Neuron
 
@@ -60,3 +61,10 @@ class Rate(Neuron):
     def step(self, state: RateState, current: Array) -> tuple[RateState, Array]:
         rate = state.rate + self.dt / self.tau * (self.activation(current) - state.rate)
         return RateState(rate), rate
+
+    def loop(self) -> Unit | None:
+        names = [n for n, f in ACTIVATIONS.items() if f is self.activation]
+        if type(self) is not Rate or not names:
+            return None
+        leak = self.dt / self.tau
+        return Unit("rate", {"alpha": 1 - leak, "gain": leak}, activation=names[0])

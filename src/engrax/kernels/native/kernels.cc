@@ -1,6 +1,7 @@
 #include "kernels.inc"
 #include "entries.inc"
 #include "gradients.inc"
+#include "activations.inc"
 #include "ahead.inc"
 #include "back.inc"
 

@@ -51,13 +51,13 @@ struct Loops {
 };
 
 // Integers that describe a population, an edge and a gradient; as in engrax/kernels/loops.py.
-enum { kSize, kKind, kReset, kAdaptive, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
+enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
 enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kEdgeFields };
 // How a signal is given: numbers, bits, entries that are 1, entries with values.
 enum { kNumbers, kBits, kOnes, kEntries };
 // What of every step is kept, ahead; which arrays there are, back.
-enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kSlopes = 8 };
-enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kDelta = 8 };
+enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kCurrents = 8, kPhi = 16, kSlopes = 32 };
+enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kAtCurrent = 8, kDelta = 16 };
 
 template <typename T>
 Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> populations) {
@@ -65,8 +65,8 @@ Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> po
   for (const int64_t* x = populations.begin(); x < populations.end(); x += kFields) {
     Population<T> p{};
     p.size = x[kSize], p.width = padded(x[kSize]), p.depth = x[kDepth];
-    p.kind = Kind(x[kKind]), p.reset = Reset(x[kReset]);
-    p.adaptive = x[kAdaptive], p.refractory = x[kRefractory], p.local = x[kLocal];
+    p.kind = Kind(x[kKind]), p.reset = Reset(x[kReset]), p.activation = Activation(x[kActivation]);
+    p.adaptive = x[kAdaptive], p.synaptic = x[kSynaptic], p.refractory = x[kRefractory], p.local = x[kLocal];
     c.populations.push_back(p);
   }
   return c;
@@ -119,6 +119,7 @@ ffi::Error ahead_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi
     coefficients(arrays, p);
     arrays.take(p.voltage);
     arrays.take(p.adaptation, p.adaptive);
+    arrays.take(p.current, p.synaptic);
     arrays.take(p.period, p.refractory);
     arrays.take(p.waiting, p.refractory);
     arrays.take(p.first_spikes, spiking);
@@ -127,11 +128,14 @@ ffi::Error ahead_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi
     arrays.give(p.above, keep & kAbove);
     arrays.give(p.voltages, keep & kVoltages);
     arrays.give(p.adaptations, keep & kAdaptations);
+    arrays.give(p.currents, keep & kCurrents);
+    arrays.give(p.slope, keep & kPhi);
     arrays.give(p.slopes.bits, keep & kSlopes);
     arrays.give(p.slopes.values, keep & kSlopes);
     arrays.give(p.slopes.ends, keep & kSlopes);
     arrays.give(p.last_voltage);
     arrays.give(p.last_adaptation, p.adaptive);
+    arrays.give(p.last_current, p.synaptic);
     arrays.give(p.last_waiting, p.refractory);
   }
   for (const int64_t* x = edges.begin(); x < edges.end(); x += kEdgeFields) {
@@ -168,7 +172,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     const uint32_t* bits;
     const T* values;
     const int32_t* ends;
-    arrays.take(p.psi, spiking && given);
+    arrays.take(p.psi, given || p.kind == Kind::kRate);
     arrays.take(bits, spiking && !given);
     arrays.take(values, spiking && !given);
     arrays.take(ends, spiking && !given);
@@ -181,12 +185,15 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     arrays.take(p.arriving, has & kArriving);
     arrays.take(p.at_voltage, has & kAtVoltage);
     arrays.take(p.at_adaptation, has & kAtAdaptation);
+    arrays.take(p.at_current, has & kAtCurrent);
     arrays.take(p.final_voltage);
     arrays.take(p.final_adaptation, p.adaptive);
+    arrays.take(p.final_current, p.synaptic);
     arrays.give(p.delta, has & kDelta);
     arrays.give(p.total);
     arrays.give(p.start_voltage);
     arrays.give(p.start_adaptation, p.adaptive);
+    arrays.give(p.start_current, p.synaptic);
     arrays.give(p.start_spikes, spiking);
     arrays.give(p.pending, p.depth > 0);
   }

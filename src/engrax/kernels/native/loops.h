@@ -24,14 +24,19 @@ inline int64_t group_of(int64_t batch) { return std::clamp<int64_t>((batch + 1) 
 
 inline int64_t words_of(int64_t units) { return (units + 31) / 32; }
 
-enum class Kind : int64_t { kSpiking = 0, kLeaky = 1 };
+enum class Kind : int64_t { kSpiking = 0, kLeaky = 1, kRate = 2 };
 enum class Reset : int64_t { kSubtract = 0, kThreshold = 1, kZero = 2 };
+enum class Activation : int64_t { kTanh = 0, kRelu = 1, kSigmoid = 2 };
 
 // Padded rows of numbers that a population's units have.
 //   spiking:  a = rho a + jump z;  v = alpha v (reset) + gain I;  x = v - threshold - beta a;  z = x > 0
 //   leaky:    v = alpha v + gain I, the output
+//   rate:     v = alpha v + gain phi(I), the output
+// With a synapse I is what passes it: i = synapse i + intake I.
 // psi(x) = height max(0, 1 - |x| slope) unless psi itself is given.
-enum Coefficient { kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kCoefficients };
+enum Coefficient {
+  kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kSynapse, kIntake, kCoefficients
+};
 
 // What units send: (steps, batch, units) numbers; or bits, 32 to a word; or entries, the units that send at all in
 // rows of step and trial, with their values. `history` (depth, batch, units), oldest first, is what came before.
@@ -59,26 +64,28 @@ struct Population {
   int64_t size, width;  // width: padded
   Kind kind;
   Reset reset;
-  bool adaptive, refractory;
+  Activation activation;
+  bool adaptive, synaptic, refractory;
   const T* coefficient[kCoefficients];
   const int32_t* period;  // refractory, steps, padded
   Slopes<T> slopes;
 
   // Ahead: initial state and its output; what is kept of every step; final state.
-  const T *voltage, *adaptation, *history;  // history: (depth, batch, size), oldest first
+  const T *voltage, *adaptation, *current, *history;  // current: the synapse's; history: (depth, batch, size)
   const int32_t* waiting;
   int64_t depth;
   uint32_t* output;  // spikes, as bits
-  T *above, *voltages, *adaptations, *last_voltage, *last_adaptation;
+  T *above, *voltages, *adaptations, *currents, *slope;  // slope: phi'(I)
+  T *last_voltage, *last_adaptation, *last_current;
   int32_t* last_waiting;
 
   // Back: the tape, errors that enter, cotangents of the final state; then delta and what is left at the start.
   bool local;
-  const T* psi;  // in place of slopes
+  const T* psi;  // in place of slopes; phi'(I)
   const uint32_t* spikes;
   const T *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation;
-  const T *arriving, *at_voltage, *at_adaptation, *final_voltage, *final_adaptation;
-  T *delta, *total, *start_voltage, *start_adaptation, *start_spikes;  // total: delta's sum, padded
+  const T *arriving, *at_voltage, *at_adaptation, *at_current, *final_voltage, *final_adaptation, *final_current;
+  T *delta, *total, *start_voltage, *start_adaptation, *start_current, *start_spikes;  // total: delta's sum, padded
   T* pending;  // (depth, batch, size), latest first
 };
 
