@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors, losses, neurons, rules, synapses
 from .errors import EngraxError
+from .events import Events
 from .network import Network, NetworkState, Record, trainable_leaves
 from .neurons import Neuron, surrogates
 from .parameter import Parameter, resolve, trainable
@@ -33,6 +34,7 @@ _LAZY = {
 __all__ = [
     "Dense",
     "EngraxError",
+    "Events",
     "Masked",
     "Network",
     "NetworkState",

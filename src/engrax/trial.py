@@ -17,7 +17,7 @@ class Trial(eqx.Module):
     """Inputs and targets of a batch of trials, time-major.
 
     Args:
-        inputs: (time, batch, units), or a dict of such arrays for a network with several inputs.
+        inputs: (time, batch, units), an array or `Events`, or a dict of these for a network with several inputs.
         targets: (time, batch, outputs) real values; (time, batch) classes at every step; (batch,) classes of whole
             trials. A dict of these for a network with several outputs. None where nothing is asked.
         mask: (time, batch) or (time, batch, outputs) weights of the loss at each step. It weights the loss only.
@@ -50,7 +50,7 @@ class Trial(eqx.Module):
             if known and not np.all((np.asarray(lengths) >= 0) & (np.asarray(lengths) <= steps)):
                 raise ArgumentError(f"Trial lengths must lie between 0 and the inputs' {steps} steps, got {lengths}.")
 
-    def _first(self) -> Array:
+    def _first(self) -> Any:
         return next(iter(self.inputs.values())) if isinstance(self.inputs, dict) else self.inputs
 
     @property

@@ -5,6 +5,8 @@
 Bellec et al. 2020, Eqs. 13-14, found by forward-mode products along the unit's own step: the recurrent path is cut.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -45,7 +47,7 @@ def eligibility_traces(
 
 
 @eqx.filter_jit
-def _traces(net: Network, inputs: dict[str, Array], name: str, unit: int) -> Array:
+def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array:
     projection = net.projections[name]
     batch = next(iter(inputs.values())).shape[1]
     _, _, _, tape = forward(net, inputs, net.init_state(batch), tape=True)

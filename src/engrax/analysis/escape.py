@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_key, finite
 from ..errors import ArgumentError
+from ..events import dense
 from ..losses import Loss, Terminal
 from ..network import Network, trainable_leaves
 from ..network.engine import add_current, zero_current
@@ -153,7 +154,7 @@ def _simulate(
 
     def body(carry: Any, step: Any) -> Any:
         states, past, told = carry
-        states, now, number = dict(states), dict(step[0]), step[1]
+        states, now, number = dict(states), {n: dense(x, net.dtype) for n, x in step[0].items()}, step[1]
         for index, name in enumerate(net.order):
             neuron, current = neurons[name], zero_current(net, name, (batch,))
             for key_of, p in net.projections.items():

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..events import Events
 from . import library
 
 # As `Coefficient`, `Kind`, `Reset` and `Activation` in native/loops.h.
@@ -74,7 +75,7 @@ class Unit(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """What units send: `numbers` (steps, batch, units) or `bits` (steps, batch, words), 32 to a word.
+    """What units send: `numbers` (steps, batch, units), `bits` (steps, batch, words), 32 to a word, or `events`.
 
     history: what they sent before, (depth, batch, units), oldest first, where a delay reaches it.
     """
@@ -82,15 +83,21 @@ class Signal(NamedTuple):
     units: int
     numbers: Array | None
     bits: Array | None = None
+    events: Events | None = None
     history: Array | None = None
 
     def fields(self) -> list[int]:
-        """Units, form and depth, as native/loops.cc reads them."""
-        return [self.units, 0 if self.bits is None else 1, 0 if self.history is None else self.history.shape[0]]
+        """Units, form, depth and capacity, as native/loops.cc reads them."""
+        form = 0 if self.numbers is not None else 1 if self.bits is not None else 2
+        capacity = 0
+        if self.events is not None:
+            form, capacity = 2 if self.events.values is None else 3, self.events.places.shape[-1]
+        return [self.units, form, 0 if self.history is None else self.history.shape[0], capacity]
 
     def arrays(self) -> list[Array]:
         """As listed there."""
-        return _present(self.numbers if self.bits is None else self.bits, self.history)
+        events = (None, None) if self.events is None else (self.events.places, self.events.values)
+        return _present(self.numbers, self.bits, *events, self.history)
 
 
 class Start(NamedTuple):
@@ -209,7 +216,7 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
                 names.append((place, f"last_{name}"))
     joins: list[int] = []
     for e in edges:
-        joins += [e.pre, e.post, e.delay, *(e.source.fields() if e.source else [e.weight.shape[1], 0, 0])]
+        joins += [e.pre, e.post, e.delay, *(e.source.fields() if e.source else [e.weight.shape[1], 0, 0, 0])]
         arrays += [_padded(e.weight.T), *(e.source.arrays() if e.source else [])]
     found = _called("ahead", arrays, results, dtype, steps=steps, batch=batch, populations=fields, edges=joins)
     return _named(len(starts), names, found)
@@ -262,7 +269,7 @@ def back(
                 names.append((place, name))
     joins: list[int] = []
     for e in edges:
-        joins += [e.pre, e.post, e.delay, e.weight.shape[0], 0, 0]
+        joins += [e.pre, e.post, e.delay, e.weight.shape[0], 0, 0, 0]
         arrays += [_padded(e.weight.T), _padded(e.weight), *_present(e.error)]
     sums: list[int] = []
     for g in gradients:

@@ -1,11 +1,14 @@
 """What the meter reads off a run: how often each unit and each input line was active."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..events import Events
 from ..network import Network, Record
 from ..trial import Trial
 
@@ -44,13 +47,25 @@ def observe(net: Network, trial: Trial, record: Record) -> Activity:
     def ones(x: Array) -> Array:
         return counted(x.astype(net.dtype))
 
-    inputs = net.check_inputs(trial.inputs)
+    def of_inputs(which: Callable[[Array], Array]) -> dict[str, Counts]:
+        """How many of each input's numbers are such, by unit."""
+
+        def step(total: Array, xs: tuple[Events, Array]) -> tuple[Array, None]:
+            sent = jnp.where(xs[1] > 0, which(xs[0].dense(net.dtype)), False)
+            return total + jnp.sum(sent.astype(net.dtype), axis=0), None
+
+        found: dict[str, Counts] = {}
+        for name, x in net.check_inputs(trial.inputs).items():
+            events = isinstance(x, Events)
+            nothing = jnp.zeros(x.shape[-1], net.dtype)
+            found[name] = jax.lax.scan(step, nothing, (x, valid))[0] if events else ones(which(x))
+        return found
+
+    graded = of_inputs(lambda x: x != jnp.round(jnp.clip(x, -1, 1)))
     return Activity(
         trials=jnp.asarray(trial.batch, net.dtype),
         steps=jnp.sum(valid).astype(net.dtype),
         spikes={name: counted(record[name]) for name, p in net.populations.items() if p.spiking},
-        events={name: counted((x != 0).astype(net.dtype)) for name, x in inputs.items()},
-        graded={
-            name: jnp.sum(counted((x != jnp.round(jnp.clip(x, -1, 1))).astype(net.dtype))) for name, x in inputs.items()
-        },
+        events=of_inputs(lambda x: x != 0),
+        graded={name: jnp.sum(x) for name, x in graded.items()},
     )

@@ -17,7 +17,7 @@ from jaxtyping import Array, PyTree
 from ..neurons import Neuron
 from ..neurons.base import slots
 from ..parameter import is_parameter, resolve
-from ..synapses import Projection, outer, transpose
+from ..synapses import Projection, transpose
 from . import loops
 from .engine import Tape, port_delta
 from .graph import components
@@ -183,7 +183,7 @@ def backward(
             result = _component(net, group, internal, tape, own, narrow, cotangents, local, per_trial=False)
             for p in made:
                 felt = port_delta(net, p, result.delta[p.post])
-                weights[p.name] = outer(felt, tape.presynaptic(p))
+                weights[p.name] = tape.gradient(p, felt)
                 if p.bias is not None:
                     biases[p.name] = jnp.sum(felt, axis=(0, 1))
         weights.update(result.weights)

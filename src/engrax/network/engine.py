@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..events import Events, dense
 from ..neurons import variable
 from ..parameter import resolve
-from ..synapses import Projection, drive, fan_out
+from ..synapses import Projection, drive, fan_out, outer
 from . import loops
 from .graph import components
 from .loops import Inner, Kept
@@ -25,14 +26,14 @@ from .network import Network, NetworkState, Record
 class Tape(NamedTuple):
     """A run as rules read it.
 
-    outputs: of inputs and populations, (time, batch, units).
+    outputs: of inputs (arrays or events) and populations, (time, batch, units).
     history: outputs before the run, (depth, batch, units), oldest first.
     states: each population's state before each step, leaves (time, batch, units).
     currents: (time, batch, units) or (time, batch, ports, units).
     kept: what native loops kept of the populations that they ran, instead of states and currents.
     """
 
-    outputs: dict[str, Array]
+    outputs: dict[str, Any]
     history: dict[str, Array]
     states: dict[str, PyTree]
     currents: dict[str, Array]
@@ -41,6 +42,16 @@ class Tape(NamedTuple):
     def presynaptic(self, projection: Projection) -> Array:
         """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
         return delayed(self.outputs[projection.pre], self.history[projection.pre], projection.delay or 0)
+
+    def gradient(self, projection: Projection, delta: Array) -> Array:
+        """The gradient by `projection`'s effective weight, from what its target felt at each step."""
+        sent, delay = self.outputs[projection.pre], projection.delay or 0
+        if not isinstance(sent, Events):
+            return outer(delta, self.presynaptic(projection))
+        steps, past = len(delta), self.history[projection.pre]
+        made = outer(delta[delay:], sent[: max(steps - delay, 0)])
+        first = past.shape[0] - delay
+        return made + outer(delta[:delay], past[first : first + min(delay, steps)]) if delay else made
 
 
 def delayed(outputs: Array, history: Array, delay: int) -> Array:
@@ -74,9 +85,22 @@ def port_delta(net: Network, projection: Projection, delta: Array) -> Array:
     return delta[..., net.populations[projection.post].ports.index(projection.port), :]
 
 
-def _contribution(fan: Array, bias: Array | None, pre: Array) -> Array:
+def _contribution(fan: Array, bias: Array | None, pre: Any) -> Array:
     current = drive(fan, pre)
     return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
+
+
+def _external(fan: Array, projection: Projection, source: Any, history: Array) -> Array:
+    """The current that a sequence causes."""
+    delay = projection.delay or 0
+    if not isinstance(source, Events):
+        source, delay = delayed(source, history, delay), 0
+    if not delay:
+        return _contribution(fan, projection.bias, source)
+    late, first = _contribution(fan, projection.bias, source), history.shape[0] - delay
+    steps = late.shape[0]
+    early = _contribution(fan, projection.bias, history[first : first + min(delay, steps)])
+    return jnp.concatenate([early, late[: max(steps - delay, 0)]])
 
 
 class _Ran(NamedTuple):
@@ -113,7 +137,7 @@ class _Component(NamedTuple):
 
 def forward(
     net: Network,
-    inputs: dict[str, Array],
+    inputs: dict[str, Any],
     state: NetworkState,
     *,
     tape: bool | Literal["lean"] = False,
@@ -122,11 +146,14 @@ def forward(
     """Run the network; differentiable by JAX in both modes, but for a lean tape.
 
     Args:
+        inputs: arrays or events. A full tape makes rasters of these.
         tape: True keeps every state and current; "lean" no more than `adjoint.backward` needs; False nothing.
 
     Returns:
         outputs by label, the final state, what was recorded, and the tape.
     """
+    if tape is True:
+        inputs = {name: dense(x, net.dtype) for name, x in inputs.items()}
     if tape or not loops.available(net.dtype):
         return _forward(net, inputs, state, record, tape=bool(tape), native=tape == "lean")
     # Native loops have no derivatives: those are of the scan that they stand for.
@@ -143,7 +170,7 @@ def forward(
 
 
 def _forward(
-    net: Network, inputs: dict[str, Array], state: NetworkState, record: tuple[str, ...], *, tape: bool, native: bool
+    net: Network, inputs: dict[str, Any], state: NetworkState, record: tuple[str, ...], *, tape: bool, native: bool
 ) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
     steps, batch = next(iter(inputs.values())).shape[:2]
     sources = dict(inputs)
@@ -176,7 +203,7 @@ def _forward(
 def _loop(
     component: _Component,
     units: dict[str, Any],
-    sources: dict[str, Array],
+    sources: dict[str, Any],
     kept: dict[str, Kept],
     state: NetworkState,
 ) -> _Ran:
@@ -205,13 +232,12 @@ def _held(component: _Component, state: NetworkState) -> tuple[dict[str, PyTree]
     return {n: state.neurons[n] for n in component.group}, histories
 
 
-def _scan(component: _Component, sources: dict[str, Array], state: NetworkState) -> _Ran:
+def _scan(component: _Component, sources: dict[str, Any], state: NetworkState) -> _Ran:
     net, group, neurons, weights, steps, batch, wanted, tape = component
     fans = {p.name: fan_out(weights[p.name]) for p in component.internal + component.external}
     external: dict[str, Array] = {}
     for p in component.external:
-        seen = delayed(sources[p.pre], state.history[p.pre], p.delay or 0)
-        added = _contribution(fans[p.name], p.bias, seen)
+        added = _external(fans[p.name], p, sources[p.pre], state.history[p.pre])
         if p.post not in external and p.port is None:
             external[p.post] = added
         else:
@@ -223,9 +249,12 @@ def _scan(component: _Component, sources: dict[str, Array], state: NetworkState)
     return _Ran(last, ys["output"], ys["kept"], ys["state"], ys["current"], {})
 
 
-def _latest(outputs: Array, history: Array) -> Array:
+def _latest(outputs: Any, history: Array) -> Array:
     depth, steps = history.shape[0], outputs.shape[0]
-    return outputs[steps - depth :] if depth <= steps else jnp.concatenate([history[steps:], outputs])
+    if depth == 0:
+        return history
+    late = dense(outputs[max(steps - depth, 0) :], history.dtype)
+    return late if depth <= steps else jnp.concatenate([history[steps:], late])
 
 
 def _internal_depths(internal: list[Projection]) -> dict[str, int]:
@@ -284,7 +313,7 @@ def _component_step(
 
 
 @eqx.filter_jit
-def run(net: Network, inputs: dict[str, Array], state: NetworkState, record: tuple[str, ...]) -> Record:
+def run(net: Network, inputs: dict[str, Any], state: NetworkState, record: tuple[str, ...]) -> Record:
     """`Network.run`, compiled."""
     outputs, final, recorded, _ = forward(net, inputs, state, record=record)
     return Record(outputs[net.output_specs[0].label] if net.single_output else outputs, final, recorded)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..events import Events
 from ..kernels import loops as native
 from ..kernels.loops import End, Signal, Start, Unit
 from ..parameter import is_parameter, resolve
@@ -59,11 +60,15 @@ def available(dtype: Any) -> bool:
     return native.available(dtype)
 
 
-def signal(
-    name: str, delay: int, outputs: dict[str, Array], kept: dict[str, Kept], history: dict[str, Array]
-) -> Signal:
+def signal(name: str, delay: int, outputs: dict[str, Any], kept: dict[str, Kept], history: dict[str, Array]) -> Signal:
     """What a population or an input sent, and before that as far back as a delay reaches."""
-    sent = kept[name].sent if name in kept else Signal(outputs[name].shape[-1], outputs[name])
+    source = outputs[name]
+    if name in kept:
+        sent = kept[name].sent
+    elif isinstance(source, Events):
+        sent = Signal(source.units, None, events=source)
+    else:
+        sent = Signal(source.shape[-1], source)
     return sent._replace(history=history[name] if delay else None)
 
 

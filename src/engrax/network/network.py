@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from .._checks import as_array, check_key, finite
 from ..errors import ArgumentError, NetworkError, unknown
+from ..events import Events
 from ..neurons import Neuron
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
@@ -192,7 +193,7 @@ class Network(eqx.Module):
         """Run over whole sequences.
 
         Args:
-            inputs: (time, batch, units), or a dict of these by input name.
+            inputs: (time, batch, units), an array or `Events`, or a dict of these by input name.
             state: where to start; None: `init_state`.
             key: for stochastic models (none of the present ones is).
             record: what to keep at every step: "hidden" (output), "hidden.current", or a state variable such as
@@ -225,8 +226,8 @@ class Network(eqx.Module):
         record = self.run(x, state)
         return record.state, jax.tree.map(lambda y: y[0], record.outputs)
 
-    def check_inputs(self, inputs: PyTree[Array]) -> dict[str, Array]:
-        """Inputs as a dict of (time, batch, units) arrays of the network's dtype.
+    def check_inputs(self, inputs: PyTree[Array]) -> dict[str, Any]:
+        """Inputs as a dict of (time, batch, units) arrays, or events, of the network's dtype.
 
         Raises:
             ArgumentError: unknown or missing names, wrong rank or width, unequal lengths.
@@ -242,7 +243,8 @@ class Network(eqx.Module):
         for name, size in self.inputs.items():
             if name not in inputs:
                 raise ArgumentError(f"input {name!r} is missing.")
-            x = as_array(f"input {name!r}", inputs[name])
+            given = inputs[name]
+            x = given if isinstance(given, Events) else as_array(f"input {name!r}", given)
             if x.ndim != 3 or x.shape[-1] != size:
                 raise ArgumentError(f"input {name!r} must be (time, batch, {size}), got shape {x.shape}.")
             arrays[name] = x.astype(self.dtype)

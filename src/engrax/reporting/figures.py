@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from ..analysis import eligibility_traces
+from ..events import dense
 from ..network import Network
 from ..tasks import Task
 from ..trial import Trial
@@ -54,7 +55,7 @@ def activity(content: Content) -> "Figure":
     name = hidden_of(net)
     steps = int(trial.lengths[0]) if trial.lengths is not None else trial.steps
     record = net.run(trial.inputs, record=(name,))
-    inputs = np.asarray(next(iter(net.check_inputs(trial.inputs).values())))[:steps, 0]
+    inputs = np.asarray(dense(next(iter(net.check_inputs(trial.inputs).values()))))[:steps, 0]
     hidden = np.asarray(record[name])[:steps, 0]
     outputs = np.asarray(jax.tree.leaves(record.outputs)[0])[:steps, 0]
     time = np.arange(steps) * net.dt
@@ -216,5 +217,5 @@ def _busiest(net: Network, name: str, trial: Trial) -> tuple[str, int]:
     if projection.pre in net.populations:
         output = np.asarray(net.run(trial.inputs, record=(projection.pre,))[projection.pre])
     else:
-        output = np.asarray(net.check_inputs(trial.inputs)[projection.pre])
+        output = np.asarray(dense(net.check_inputs(trial.inputs)[projection.pre]))
     return key, int(np.argmax(np.abs(output).sum(axis=(0, 1))))

@@ -166,7 +166,7 @@ def over_trials(each: Array, trace: Array) -> Array:
 def advance(
     plan: Plan,
     state: LocalState,
-    inputs: dict[str, Array],
+    inputs: dict[str, Any],
     valid: Array,
     loss: Any,
     terminal_weights: dict[str, Array],

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..errors import ArgumentError, NetworkError
+from ..events import Events
 from ..kernels import columns, rows
 from .initializers import Initializer, as_initializer, draw
 
@@ -217,8 +218,10 @@ def fan_out(weight: Float[Array, "*ports post pre"]) -> Float[Array, "pre *ports
     return jnp.moveaxis(weight, -1, 0)
 
 
-def drive(fan: Float[Array, "pre *ports post"], pre: Float[Array, "... pre"]) -> Float[Array, "*current"]:
-    """Current that `pre` causes through a weight's `fan_out`."""
+def drive(fan: Float[Array, "pre *ports post"], pre: Float[Array, "... pre"] | Events) -> Float[Array, "*current"]:
+    """Current that `pre` causes through a weight's `fan_out`. Of events (time, batch) there is a raster of one step."""
+    if isinstance(pre, Events):
+        return jax.lax.map(lambda step: drive(fan, step.dense(fan.dtype)), pre)
     return rows(_flat(pre), fan.reshape(fan.shape[0], -1)).reshape(*pre.shape[:-1], *fan.shape[1:])
 
 
@@ -229,8 +232,12 @@ def transpose(weight: Array, delta: Float[Array, "*current"]) -> Float[Array, ".
     return rows(flat, _flat(weight)).reshape(*delta.shape[:-ends], weight.shape[-1])
 
 
-def outer(delta: Float[Array, "time batch *ports post"], pre: Float[Array, "time batch pre"]) -> Array:
-    """The weight gradient: sum over time and batch of delta times pre, as one product."""
+def outer(delta: Float[Array, "time batch *ports post"], pre: Float[Array, "time batch pre"] | Events) -> Array:
+    """The weight gradient: sum over time and batch of delta times pre, as one product; of events, one a step."""
+    if isinstance(pre, Events):
+        zero = jnp.zeros((*delta.shape[2:], pre.units), delta.dtype)
+        add = lambda sum, xs: (sum + outer(xs[0][None], xs[1].dense(delta.dtype)[None]), None)
+        return jax.lax.scan(add, zero, (delta, pre))[0]
     flat = delta.reshape(math.prod(delta.shape[:2]), math.prod(delta.shape[2:]))
     return columns(_flat(pre), flat).T.reshape(*delta.shape[2:], pre.shape[-1])
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ..events import dense
 from ..losses import Loss
 from ..network import Network, trainable_leaves
 from ..neurons import variable
@@ -37,16 +38,16 @@ def _broadcast_bwd(residual: tuple[Array, Array], g: Array) -> tuple[Array, Arra
 _broadcast.defvjp(_broadcast_fwd, _broadcast_bwd)
 
 
-def simulate(net: Network, inputs: dict[str, Array], local: bool) -> tuple[dict[str, Array], dict[str, Array]]:
+def simulate(net: Network, inputs: dict[str, Any], local: bool) -> tuple[dict[str, Array], dict[str, Array]]:
     """Outputs by label and every population's output, (time, batch, units), one step after the other."""
     depth = max([e.delay for e in net.edges], default=0)
     batch = next(iter(inputs.values())).shape[1]
     neurons = {n: resolve(p) for n, p in net.populations.items()}
     ends = {o.population for o in net.output_specs}
 
-    def body(carry: Any, x: dict[str, Array]) -> Any:
+    def body(carry: Any, x: dict[str, Any]) -> Any:
         states, past = carry
-        now: dict[str, Array] = dict(x)
+        now: dict[str, Array] = {n: dense(one, net.dtype) for n, one in x.items()}
         states = dict(states)
         for name in net.order:
             neuron = neurons[name]

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import LossError
+from ..events import dense
 from ..losses import as_loss
 from ..tasks.task import SPLITS, Task
 from ..trial import Trial
@@ -53,10 +54,10 @@ def check_task(task: Task, batch: int = 4) -> None:
 
 def _check_trial(what: str, task: Task, trial: Trial, batch: int) -> None:
     require(isinstance(trial, Trial), f"{what} must give a Trial, got {type(trial).__name__}.")
-    shape = jnp.shape(trial.inputs)
+    shape = trial.inputs.shape
     fits = len(shape) == 3 and shape[1:] == (batch, task.input_size)
     require(fits, f"{what}: inputs must be (time, {batch}, {task.input_size}), got {shape}.")
-    require(jnp.all(jnp.isfinite(trial.inputs)), f"{what}: inputs are not finite.")
+    require(jnp.all(jnp.isfinite(dense(trial.inputs))), f"{what}: inputs are not finite.")
     try:
         as_loss(None, trial.targets)
     except LossError as error:

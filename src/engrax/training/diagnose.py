@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..events import dense
 from ..network import Network
 from ..neurons import variables
 from ..parameter import resolve
@@ -32,7 +33,7 @@ def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed
     key = keys if seed is None else keys[seed]
     trial = task.sample(step_keys(jax.random.fold_in(key, step))[0], batch)
     for name, x in net.check_inputs(trial.inputs).items():
-        if not bool(jnp.all(jnp.isfinite(x))):
+        if not bool(jnp.all(jnp.isfinite(dense(x)))):
             return f"Input {name!r} of its trials is not finite."
     wrong = _wrong_class(net, trial.targets)
     if wrong:

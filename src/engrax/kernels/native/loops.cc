@@ -52,9 +52,9 @@ struct Loops {
 
 // Integers that describe a population, an edge and a gradient; as in engrax/kernels/loops.py.
 enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
-enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kEdgeFields };
-// How a signal is given: numbers, bits, entries that are 1, entries with values.
-enum { kNumbers, kBits, kOnes, kEntries };
+enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kCapacity, kEdgeFields };
+// How a signal is given: numbers, bits, events that are 1, events with values.
+enum { kNumbers, kBits, kOnes, kEvents };
 // What of every step is kept, ahead; which arrays there are, back.
 enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kCurrents = 8, kPhi = 16, kSlopes = 32 };
 enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kAtCurrent = 8, kDelta = 16 };
@@ -82,12 +82,11 @@ void coefficients(Arrays& arrays, Population<T>& p) {
 template <typename T>
 Signal<T> signal(Arrays& arrays, const int64_t* fields) {
   const int64_t form = fields[kForm];
-  Signal<T> s{fields[kUnits], fields[kPast]};
+  Signal<T> s{fields[kUnits], fields[kPast], fields[kCapacity]};
   arrays.take(s.dense, form == kNumbers);
   arrays.take(s.bits, form == kBits);
-  arrays.take(s.offsets, form == kOnes || form == kEntries);
-  arrays.take(s.places, form == kOnes || form == kEntries);
-  arrays.take(s.values, form == kEntries);
+  arrays.take(s.places, form == kOnes || form == kEvents);
+  arrays.take(s.values, form == kEvents);
   arrays.take(s.history, s.depth > 0);
   return s;
 }

@@ -38,14 +38,14 @@ enum Coefficient {
   kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kSynapse, kIntake, kCoefficients
 };
 
-// What units send: (steps, batch, units) numbers; or bits, 32 to a word; or entries, the units that send at all in
-// rows of step and trial, with their values. `history` (depth, batch, units), oldest first, is what came before.
+// What units send: (steps, batch, units) numbers; or bits, 32 to a word; or (steps, batch, capacity) places, 1 + the
+// unit that sends, up to the first 0, with values or 1. `history` (depth, batch, units), oldest first, came before.
 template <typename T>
 struct Signal {
-  int64_t units, depth;
+  int64_t units, depth, capacity;
   const T* dense;
   const uint32_t* bits;
-  const int32_t *offsets, *places;
+  const int32_t* places;
   const T *values, *history;
 };
 
