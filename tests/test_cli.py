@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import engrax as ex
-from engrax import optim
+from engrax import kernels, optim
 from engrax.cli import app
 
 RUNNER = CliRunner()
@@ -41,7 +41,7 @@ def fails(code, *arguments):
     return result.stderr
 
 
-COMMANDS = ["train", "list", "evaluate", "energy", "report", "compare", "papers", "reproduce", "bench"]
+COMMANDS = ["train", "list", "evaluate", "energy", "report", "compare", "papers", "reproduce", "bench", "doctor"]
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
@@ -233,3 +233,25 @@ def test_python_m_engrax():
 
 def test_optimisers_of_recipes_are_public():
     assert "adam_tensorflow" in optim.NAMES and "adam" in optim.NAMES
+
+
+def test_doctor_says_which_path_networks_take(monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", "off")
+    result = RUNNER.invoke(app, ["doctor"])
+    assert result.exit_code == 0 and "networks run by  XLA" in result.stdout
+    monkeypatch.setenv("ENGRAX_EVENTS", "auto")
+    found = json.loads(RUNNER.invoke(app, ["doctor", "--json"]).stdout)
+    assert found["native"]["path"] == ("native loops" if kernels.load() else "XLA")
+    assert found["versions"]["jax"] and not found["broken"]
+    monkeypatch.setenv("ENGRAX_EVENTS", "sometimes")
+    result = RUNNER.invoke(app, ["doctor"])
+    assert result.exit_code == 1 and "unknown value of ENGRAX_EVENTS 'sometimes'" in result.stderr
+
+
+def test_doctor_finds_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("ENGRAX_EVENTS", "auto")
+    monkeypatch.setattr("engrax.kernels.library.built", lambda: None)
+    monkeypatch.setattr(kernels, "load", lambda: False)
+    monkeypatch.setenv("ENGRAX_DATA", str(tmp_path / "nowhere"))
+    result = RUNNER.invoke(app, ["doctor"])
+    assert result.exit_code == 1 and "Install a compiler" in result.stdout and "is no folder" in result.stderr

@@ -156,6 +156,13 @@ RULES = {
     "rates": ex.rules.BPTT(regularizers=[ex.losses.FiringRate(target=20.0, coefficient=30.0)]),
     "eprop": ex.rules.EProp(),
     "random": ex.rules.EProp(feedback="random"),
+    "chunked": ex.rules.EProp(evaluation="chunked", chunk=11),
+    "chunked rates": ex.rules.EProp(
+        evaluation="chunked",
+        chunk=11,
+        loss="cross_entropy_mean",
+        regularizers=[ex.losses.FiringRate(target=20.0, coefficient=30.0)],
+    ),
 }
 
 
@@ -163,6 +170,7 @@ CASES = [(name, "bptt") for name in NETWORKS] + [
     *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage", "cuba leak", "relu")],
     *[(name, rule) for name in ("yin", "two") for rule in ("checkpoint", "truncation", "rates")],
     ("wide", "random"),
+    *[(name, "chunked") for name in ("alif", "leak", "yin", "alif zero", "wide", "cuba", "relu", "voltage")],
 ]
 
 
@@ -173,6 +181,13 @@ def test_gradients_are_equal(by, name, rule):
     for leaf in jax.tree.leaves(second[1].projections["hidden->hidden" if name != "two" else "slow->fast"]):
         assert float(jnp.linalg.norm(leaf)) > 1e-6
     close(first, second)
+
+
+def test_chunks_with_late_losses_and_rates(by):
+    net, inputs = made("alif")
+    lengths = jnp.asarray(np.random.default_rng(4).integers(20, 41, inputs.shape[1]))
+    trial = ex.Trial(inputs, jnp.arange(inputs.shape[1]) % 3, lengths=lengths)
+    close(*by(lambda: RULES["chunked rates"].value_and_grad(net, trial)))
 
 
 @pytest.mark.parametrize(("batch", "share"), [(1, 0.02), (2, 0.9), (16, 0.0), (33, 0.02)])
@@ -259,6 +274,22 @@ def test_jax_differentiates_runs_in_both_modes(by):
 
     for mode in (jax.grad, jax.jacfwd):
         first, second = by(lambda m=mode: m(loss)(1.0))
+        assert abs(float(second)) > 1e-3
+        close(first, second)
+
+
+@pytest.mark.parametrize("rule", ["bptt", "eprop"])
+def test_jax_differentiates_gradients(by, rule):
+    net, inputs = made("alif", 3, 12)
+    trial = trial_of(net, inputs)
+
+    def size(gain):
+        weights = {n: p.replace(weight=p.weight * gain) for n, p in net.projections.items()}
+        _, grads = RULES[rule].value_and_grad(net.replace(projections=type(net.projections)(weights)), trial)
+        return sum(jnp.sum(x**2) for x in jax.tree.leaves(grads))
+
+    for mode in (jax.grad, jax.jacfwd):
+        first, second = by(lambda m=mode: m(size)(1.0))
         assert abs(float(second)) > 1e-3
         close(first, second)
 

@@ -10,11 +10,14 @@ from .workload import Arrays, Workload
 
 
 class Variant(NamedTuple):
-    """What of a candidate is timed: rule and evaluation ("-" where there is one only), dense products or events."""
+    """What of a candidate is timed: rule, evaluation and path ("-" where there is one only).
+
+    Engrax's paths: "dense", all by XLA; "events", native loops; "listed", these with inputs as `ex.Events`.
+    """
 
     rule: str = "bptt"
     evaluation: str = "-"
-    path: str = "dense"
+    path: str = "-"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,7 +108,8 @@ def race(
     Returns:
         a row for each entrant, fastest first, and a sentence for each that could not be timed. A row has workload,
         candidate, rule, evaluation, path; seconds (median of a step), fastest, slowest; compile_seconds (what the first
-        step took longer); peak_mb (what the process came to hold beyond program and data); repeats, threads; loss (at
+        step took longer); peak_mb (what the process came to hold beyond program and data), step_mb (what a step holds
+        beyond the process between steps); repeats, threads; loss (at
         the first step); differences (from the equations, on the small network).
     """
     failures: list[str] = []
@@ -132,7 +133,7 @@ def race(
                     )
                 times[entrant] = []
                 if first[entrant]["seconds"] > patience:
-                    memory[entrant] = workers[entrant].ask("memory")
+                    memory[entrant] = workers[entrant].ask("peak")
                     workers.pop(entrant).close()
             except BenchError as error:
                 failures.append(str(error))

@@ -3,9 +3,12 @@
     python -m engrax.bench.worker CANDIDATE RULE EVALUATION PATH WORKLOAD THREADS [--small]
 
 It answers every line on standard input with a line of JSON: "look" (small networks only: loss and difference from the
-equations), "step" (seconds and loss), "memory" (peak in MB), and ends with its input.
+equations), "step" (seconds and loss), "memory" (MB, after one more step) or "peak" (without it), and ends with its
+input. ENGRAX_BENCH_ARRAYS names a file of other arrays than the workload's own.
 """
 
+import ctypes
+import gc
 import json
 import os
 import sys
@@ -41,7 +44,8 @@ def main(arguments: list[str]) -> None:
             workload = workload.small()
             arrays = workload.arrays(dtype=np.float64)
         else:
-            arrays = workload.arrays()
+            given = os.environ.get("ENGRAX_BENCH_ARRAYS")
+            arrays = load_arrays(Path(given)) if given else workload.arrays()
         before = _memory("VmRSS") if _forget_peak() else None
         trainer = CANDIDATES[name]().build(workload, arrays, variant)
         answer({"ready": True})
@@ -53,10 +57,21 @@ def main(arguments: list[str]) -> None:
                 loss = trainer.step()
                 answer({"seconds": time.perf_counter() - started, "loss": loss})
             else:
-                answer({"peak_mb": None if before is None else round(_memory("VmHWM") - before, 1)})
+                peak = None if before is None else round(_memory("VmHWM") - before, 1)
+                answer({"peak_mb": peak, "step_mb": _step_memory(trainer.step) if line.strip() == "memory" else None})
     except Exception as error:
         answer({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
         raise
+
+
+def load_arrays(path: Path) -> Any:
+    """Arrays of a workload from a file of `np.savez`."""
+    import numpy as np
+
+    from .workload import Arrays
+
+    with np.load(path, allow_pickle=False) as stored:
+        return Arrays(**{name: stored[name] for name in Arrays._fields})
 
 
 def limit_threads(threads: int) -> None:
@@ -90,6 +105,21 @@ def _forget_peak() -> bool:
     except OSError:
         return False
     return True
+
+
+def _step_memory(step: Any) -> float | None:
+    """What a step holds at most beyond the process before it, which has imported and compiled all; None as above."""
+    gc.collect()
+    try:
+        # What was freed before must not be taken for what the process needs.
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):
+        return None
+    if not _forget_peak():
+        return None
+    idle = _memory("VmRSS")
+    step()
+    return round(_memory("VmHWM") - idle, 1)
 
 
 def _memory(figure: str) -> float:

@@ -63,4 +63,13 @@ def main() -> None:
     app()
 
 
-from . import bench, catalogue, compare, evaluate, papers, report, train  # noqa: E402, F401  (they register themselves)
+from . import (  # noqa: E402  (they register themselves)
+    bench,  # noqa: F401
+    catalogue,  # noqa: F401
+    compare,  # noqa: F401
+    doctor,  # noqa: F401
+    evaluate,  # noqa: F401
+    papers,  # noqa: F401
+    report,  # noqa: F401
+    train,  # noqa: F401
+)

@@ -116,9 +116,9 @@ def _print(title: str, rows: list[dict[str, Any]]) -> None:
     peers = [row["seconds"] for row in rows if row["candidate"] != "engrax"]
     made = table(title, "candidate", "rule", "seconds a step", "to fastest peer", "compiling", "memory")
     for row in rows:
-        rule = " ".join(x for x in (row["rule"], row["evaluation"], row["path"]) if x not in ("-", "dense"))
+        rule = " ".join(x for x in (row["rule"], row["evaluation"], row["path"]) if x != "-")
         ratio = f"{row['seconds'] / min(peers):.2f}" if peers else "-"
-        memory = "-" if row["peak_mb"] is None else f"{row['peak_mb']:.0f} MB"
+        memory = "-" if row["step_mb"] is None else f"{row['step_mb']:.0f} MB"
         compiling = "-" if row["compile_seconds"] is None else f"{row['compile_seconds']:.1f} s"
         made.add_row(row["candidate"], rule, f"{row['seconds']:.3f}", ratio, compiling, memory)
     show(made)

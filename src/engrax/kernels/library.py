@@ -1,15 +1,21 @@
-"""The native library of products, where it was built: found, registered with XLA, and asked for by kind and type.
+"""The native library, where it was built: found, registered with XLA, and asked for by kind and type.
 
-ENGRAX_EVENTS in the environment decides about it: "off" (the default: every product is XLA's), "auto" (zeros are
-skipped where they are many), "on" (always). It is read when JAX traces, so it is to be set before.
+ENGRAX_EVENTS in the environment decides about it: "auto" (the default: loops are native, and products skip zeros where
+these are many), "off" (everything is XLA's), "on" (products always skip them). It is read when JAX traces, so it is to
+be set before.
 """
 
 import ctypes
 import functools
 import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +25,7 @@ _KINDS = ("rows", "columns", "ahead", "back")
 _TYPES = {jnp.dtype("float32"): "f32", jnp.dtype("float64"): "f64"}
 _SUFFIXES = (".so", ".dylib", ".dll")
 MODES = ("off", "auto", "on")
+_LOOPS: ContextVar[bool] = ContextVar("loops", default=True)
 
 
 def mode() -> str:
@@ -27,7 +34,7 @@ def mode() -> str:
     Raises:
         ArgumentError: it is none of `MODES`, or "on" without a library.
     """
-    asked = os.environ.get("ENGRAX_EVENTS", "off")
+    asked = os.environ.get("ENGRAX_EVENTS", "auto")
     if asked not in MODES:
         raise unknown("value of ENGRAX_EVENTS", asked, MODES)
     if asked == "on" and not load():
@@ -38,19 +45,63 @@ def mode() -> str:
     return asked
 
 
+def built() -> Path | None:
+    """The library's file; None where the package was installed without it."""
+    here = Path(__file__).parent
+    return next((path for suffix in _SUFFIXES for path in sorted(here.glob(f"*engrax_kernels{suffix}"))), None)
+
+
 @functools.cache
 def load() -> bool:
-    """Load the library and register its functions; False where the package was installed without it."""
-    here = Path(__file__).parent
-    found = [path for suffix in _SUFFIXES for path in sorted(here.glob(f"*engrax_kernels{suffix}"))]
-    if not found:
+    """Load the library and register its functions; False, with a warning, where it does not fit this system or JAX."""
+    path = built()
+    if path is None:
         return False
-    functions = ctypes.cdll.LoadLibrary(str(found[0]))
-    for kind in _KINDS:
-        for short in _TYPES.values():
-            name = f"engrax_{kind}_{short}"
-            jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(functions, name)), platform="cpu")
+    try:
+        functions = ctypes.cdll.LoadLibrary(str(path))
+        for kind in _KINDS:
+            for short in _TYPES.values():
+                name = f"engrax_{kind}_{short}"
+                jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(functions, name)), platform="cpu")
+    except (OSError, AttributeError, jax.errors.JaxRuntimeError) as error:
+        warnings.warn(
+            f"{path.name} cannot be used, so all is left to XLA: {error}. Install Engrax again.", stacklevel=2
+        )
+        return False
     return True
+
+
+def loops() -> bool:
+    """Whether native loops may be used here: not while JAX differentiates, which they cannot be."""
+    return _LOOPS.get()
+
+
+@contextmanager
+def _without_loops() -> Iterator[None]:
+    token = _LOOPS.set(False)
+    try:
+        yield
+    finally:
+        _LOOPS.reset(token)
+
+
+def differentiable(function: Callable[[Any], Any], arguments: Any) -> Any:
+    """`function(arguments)`, by native loops where they are; JAX differentiates what it is without them.
+
+    arguments: a tree; what is no array in it is constant.
+    """
+    if not loops():
+        return function(arguments)
+    arrays, rest = eqx.partition(arguments, eqx.is_array)
+    call = lambda x: function(eqx.combine(x, rest))
+
+    def scanned(primals: Any, tangents: Any) -> Any:
+        with _without_loops():
+            return jax.jvp(call, primals, tangents)
+
+    run = jax.custom_jvp(call)
+    run.defjvp(scanned)
+    return run(arrays)
 
 
 def target(kind: str, dtype: Any) -> str | None:

@@ -155,11 +155,15 @@ class Edge(NamedTuple):
 
 
 class Gradient(NamedTuple):
-    """The gradient by the weights through which `pre` reaches a population, by its place, `delay` steps later."""
+    """The gradient by the weights through which `pre` reaches a population, by its place, `delay` steps later.
+
+    trial_units: None, or: each trial's own, of the first so many units of `post`.
+    """
 
     post: int
     delay: int
     pre: Signal
+    trial_units: int | None = None
 
 
 def unpacked(bits: Array, units: int, dtype: Any) -> Array:
@@ -171,7 +175,7 @@ def unpacked(bits: Array, units: int, dtype: Any) -> Array:
 
 def available(dtype: Any) -> bool:
     """Whether loops run natively for numbers of a type."""
-    return jax.default_backend() == "cpu" and library.target("ahead", dtype) is not None
+    return jax.default_backend() == "cpu" and library.loops() and library.target("ahead", dtype) is not None
 
 
 def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[dict[str, Array]]:
@@ -231,7 +235,7 @@ def back(
         for each population "total" (units,), the sum of its delta, and "delta" (steps, batch, units) where wanted; dE
         by the initial "voltage" and "adaptation", its spikes taken into account; "pending" (depth, batch, units): what
         past outputs are told, latest first.
-        The gradients (post, pre).
+        The gradients (post, pre), or of each trial (batch, pre, trial_units).
     """
     batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     arrays: list[Array] = []
@@ -273,10 +277,10 @@ def back(
         arrays += [_padded(e.weight.T), _padded(e.weight), *_present(e.error)]
     sums: list[int] = []
     for g in gradients:
-        sums += [-1, g.post, g.delay, *g.pre.fields()]
+        sums += [g.trial_units or 0, g.post, g.delay, *g.pre.fields()]
         arrays += g.pre.arrays()
-        size = ends[g.post].size
-        results.append(jax.ShapeDtypeStruct((g.pre.units, _width(size)), dtype))
+        shape = (g.pre.units, _width(g.trial_units or ends[g.post].size))
+        results.append(jax.ShapeDtypeStruct((batch, *shape) if g.trial_units else shape, dtype))
     more = {"populations": fields, "edges": joins, "gradients": sums}
     called = _called("back", arrays, results, dtype, steps=steps, batch=batch, **more)
     found = _named(len(ends), names, called)
@@ -284,7 +288,10 @@ def back(
         mine["total"] = mine["total"][: s.size]
         if s.unit.spiking:
             _first_spikes(s, mine)
-    made = [x[:, : ends[g.post].size].T for g, x in zip(gradients, called[len(names) :], strict=True)]
+    made = [
+        x[..., : g.trial_units] if g.trial_units else x[:, : ends[g.post].size].T
+        for g, x in zip(gradients, called[len(names) :], strict=True)
+    ]
     return found, made
 
 

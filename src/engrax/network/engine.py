@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..events import Events, dense
+from ..kernels.library import differentiable
 from ..neurons import variable
 from ..parameter import resolve
 from ..synapses import Projection, drive, fan_out, outer
@@ -156,17 +157,13 @@ def forward(
         inputs = {name: dense(x, net.dtype) for name, x in inputs.items()}
     if tape or not loops.available(net.dtype):
         return _forward(net, inputs, state, record, tape=bool(tape), native=tape == "lean")
-    # Native loops have no derivatives: those are of the scan that they stand for.
-    arrays, rest = eqx.partition((net, inputs, state), eqx.is_array)
 
-    def through(native: bool, arrays: Any) -> Any:
-        net, inputs, state = eqx.combine(arrays, rest)
-        *ran, _ = _forward(net, inputs, state, record, tape=False, native=native)
+    def through(arguments: Any) -> Any:
+        net, inputs, state = arguments
+        *ran, _ = _forward(net, inputs, state, record, tape=False, native=True)
         return tuple(ran)
 
-    run = jax.custom_jvp(partial(through, True))
-    run.defjvp(lambda primals, tangents: jax.jvp(partial(through, False), primals, tangents))
-    return *run(arrays), Tape({}, {}, {}, {}, {})
+    return *differentiable(through, (net, inputs, state)), Tape({}, {}, {}, {}, {})
 
 
 def _forward(

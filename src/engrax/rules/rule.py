@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import check_key
 from ..errors import ArgumentError, RuleError, unknown
+from ..kernels.library import differentiable
 from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
 from ..network import Network, trainable_leaves
 from ..network.adjoint import Adjoint, pull_parameters, split_state
@@ -101,7 +102,7 @@ class Rule(eqx.Module):
 
 @eqx.filter_jit
 def _value_and_grad(rule: Rule, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
-    return rule.compute(net, trial, key)
+    return differentiable(lambda arguments: rule.compute(*arguments), (net, trial, key))
 
 
 def _tuple(x: Any) -> tuple[FiringRate, ...]:

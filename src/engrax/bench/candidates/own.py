@@ -1,6 +1,7 @@
 """Engrax itself: every rule, in every evaluation it has."""
 
 import dataclasses
+import os
 from typing import Any
 
 from ..candidate import Candidate, Seen, Trainer, Variant
@@ -13,15 +14,19 @@ class Engrax(Candidate):
     name, package, modules = "engrax", "engrax", ("engrax",)
 
     def variants(self) -> list[Variant]:
-        from ...kernels import load, mode
+        from ...kernels import load
         from ...rules import RULES
 
-        path = "events" if mode() != "off" and load() else "dense"
+        whole = ["events", "listed", "dense"] if load() else ["dense"]
+        # Evaluations in pieces of a sequence make rasters of these.
+        paths = {"-": whole, "offline": whole, "chunked": [p for p in whole if p != "listed"], "online": whole[:1]}
         found = []
         for name, rule in RULES.items():
             has = any(f.name == "evaluation" for f in dataclasses.fields(rule))
             evaluations = ("offline", "chunked", "online") if has else ("-",)
-            found += [Variant(name.lower(), evaluation, path) for evaluation in evaluations]
+            found += [
+                Variant(name.lower(), evaluation, path) for evaluation in evaluations for path in paths[evaluation]
+            ]
         return found
 
     def build(self, workload: Workload, arrays: Arrays, variant: Variant) -> Trainer:
@@ -32,12 +37,16 @@ class EngraxTrainer(Trainer):
     """One jitted step, as in `training.block`."""
 
     def __init__(self, workload: Workload, arrays: Arrays, variant: Variant) -> None:
+        if variant.path != "-":
+            # Read when JAX traces, in this process, which is the candidate's own.
+            os.environ["ENGRAX_EVENTS"] = "off" if variant.path == "dense" else "auto"
         import equinox as eqx
         import jax
         import jax.numpy as jnp
         import numpy as np
         import optax
 
+        from ...events import Events
         from ...network import Network, trainable_leaves
         from ...neurons.alif import ALIF
         from ...neurons.li import LI
@@ -62,7 +71,8 @@ class EngraxTrainer(Trainer):
         targets = np.broadcast_to(arrays.classes, (w.steps, w.batch))
         late = np.arange(w.steps) >= w.steps - w.window
         mask = np.broadcast_to(late[:, None], (w.steps, w.batch)).astype(arrays.input.dtype)
-        self.trial = Trial(jnp.asarray(arrays.inputs), jnp.asarray(targets), jnp.asarray(mask))
+        given = Events.of(arrays.inputs) if variant.path == "listed" else jnp.asarray(arrays.inputs)
+        self.trial = Trial(given, jnp.asarray(targets), jnp.asarray(mask))
         made = RULES[{name.lower(): name for name in RULES}[variant.rule]]
         options: dict[str, Any] = {} if variant.evaluation == "-" else {"evaluation": variant.evaluation}
         self.rule = made(**options)

@@ -53,6 +53,7 @@ struct Loops {
 // Integers that describe a population, an edge and a gradient; as in engrax/kernels/loops.py.
 enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
 enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kCapacity, kEdgeFields };
+enum { kTrialUnits = kPre };  // of a gradient, in the place of a population that it does not need
 // How a signal is given: numbers, bits, events that are 1, events with values.
 enum { kNumbers, kBits, kOnes, kEvents };
 // What of every step is kept, ahead; which arrays there are, back.
@@ -205,7 +206,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     c.edges.push_back(e);
   }
   for (const int64_t* x = gradients.begin(); x < gradients.end(); x += kEdgeFields) {
-    Gradient<T> g{x[kPost], x[kDelay], signal<T>(arrays, x), nullptr};
+    Gradient<T> g{x[kPost], x[kDelay], x[kTrialUnits], signal<T>(arrays, x), nullptr};
     arrays.give(g.sum);
     c.gradients.push_back(g);
   }
@@ -214,7 +215,11 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
 
   // Each part has sums of its own, the first one the results; they are added in order.
   std::vector<std::pair<T*, int64_t>> sums;
-  for (const auto& g : c.gradients) sums.emplace_back(g.sum, g.pre.units * c.populations[g.post].width);
+  for (const auto& g : c.gradients) {
+    // Those of each trial nobody else adds to.
+    if (g.units) std::fill_n(g.sum, batch * g.pre.units * padded(g.units), T(0));
+    sums.emplace_back(g.sum, g.units ? 0 : g.pre.units * c.populations[g.post].width);
+  }
   for (const auto& p : c.populations) sums.emplace_back(p.total, p.width);
   int64_t size = 0;
   for (const auto& [sum, length] : sums) size += length;
@@ -226,7 +231,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     std::vector<T*> own;
     T* next = others.get() + (part - 1) * size;
     for (const auto& [sum, length] : sums) {
-      own.push_back(part ? next : sum);
+      own.push_back(part && length ? next : sum);
       next += length;
     }
     return own;

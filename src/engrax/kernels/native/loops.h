@@ -103,9 +103,10 @@ struct Edge {
 };
 
 // The sum over steps and trials of what `pre` sent `delay` steps ago times delta of `post`: (pre, post padded).
+// With units each trial has its own, of that many units of `post`: (batch, pre, units padded).
 template <typename T>
 struct Gradient {
-  int64_t post, delay;
+  int64_t post, delay, units;
   Signal<T> pre;
   T* sum;
 };
