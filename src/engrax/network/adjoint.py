@@ -217,6 +217,33 @@ def backward_population(
     return _component(net, (name,), [], tape, {name: outputs}, {name: []}, cotangents, True, per_trial=True)
 
 
+def native_population(
+    net: Network,
+    name: str,
+    tape: Tape,
+    outputs: Array | None,
+    variables: dict[str, Array],
+    state: PyTree,
+    wanted: list[Wanted],
+    *,
+    delta: bool,
+) -> Adjoint:
+    """`backward_population` of one that native loops ran, with gradients of each trial or all instead of delta.
+
+    Args:
+        outputs: None where no error comes in by outputs.
+        delta: whether it is wanted, too.
+    """
+    steps = next(iter(tape.outputs.values())).shape[0]
+    entering = {f"at_{variable}": g for variable, g in variables.items()}
+    entering |= {} if outputs is None else {"arriving": outputs}
+    keep = {name} if delta else set()
+    found = loops.back(
+        net, (name,), tape.kept, {name: entering}, {name: state}, [], wanted, steps, local=True, delta=keep
+    )
+    return Adjoint(found.delta, {}, found.states, {}, found.weights, {})
+
+
 def _arrive(arriving: dict[str, Array], name: str, g: Array) -> None:
     arriving[name] = arriving[name] + g if name in arriving else g
 
@@ -255,7 +282,7 @@ def _native(
         entering[name] = own | ({"arriving": arriving[name]} if name in arriving else {})
         last[name] = cotangents.states.get(name)
         if last[name] is None:
-            last[name] = _no_state(net.populations[name], batch)
+            last[name] = no_state(net.populations[name], batch)
         parameters[name] = split_parameters(net.populations[name])[0]
     inner = [Inner(p.projection.pre, p.projection.post, p.projection.delay or 0, p.weight) for p in internal]
     inner += [Inner(n, "", x.delay, x.weight, error=x.delta) for n in order for x in sent[n]]
@@ -268,7 +295,8 @@ def _native(
     return Adjoint(found.delta, parameters, found.states, found.pending, found.weights, biases)
 
 
-def _no_state(neuron: Neuron, batch: int) -> PyTree:
+def no_state(neuron: Neuron, batch: int) -> PyTree:
+    """Zeros for the float leaves of a population's state, (batch, units)."""
     floats = split_state(resolve(neuron).init_state())[0]
     return jax.tree.map(lambda x: jnp.zeros((batch, *x.shape), x.dtype), floats)
 

@@ -37,12 +37,13 @@ class Inner(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """A projection's gradient that is wanted: by its name, of what `pre` sent."""
+    """A projection's gradient that is wanted: by its name, of what `pre` sent; `trial_units` as in `Gradient`."""
 
     name: str
     post: str
     delay: int
     pre: Signal
+    trial_units: int | None = None
 
 
 class Returned(NamedTuple):
@@ -210,7 +211,7 @@ def back(
             delta=name in delta,
         )
         ends.append(end)
-    gradients = [native.Gradient(order.index(w.post), w.delay, w.pre) for w in wanted]
+    gradients = [native.Gradient(order.index(w.post), w.delay, w.pre, w.trial_units) for w in wanted]
     found, made = native.back(ends, _edges(order, projections), gradients, steps)
     returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)})
     for name, end, mine in zip(order, ends, found, strict=True):

@@ -15,9 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..events import dense
+from ..kernels.loops import Signal
 from ..losses import Terminal
-from ..network.adjoint import Adjoint, Path, backward_population, split_state
+from ..network.adjoint import Path, backward_population, native_population, no_state
 from ..network.engine import Tape, forward, port_delta
+from ..network.loops import Wanted, signal
 from ..synapses import transpose
 from ..trial import Trial
 from . import traces
@@ -31,11 +34,21 @@ from .rule import add, by_label, enter
 LOSS = "loss"
 
 
+class Felt(NamedTuple):
+    """What a population's lanes come to, stacked: delta, cotangents of the first state and of parameters; gradients of
+    weights and biases by source and lane, where native loops make them instead of delta."""
+
+    delta: Array | None
+    states: PyTree
+    parameters: PyTree
+    gradients: list[dict[str, Array]]
+
+
 class Lanes(NamedTuple):
-    """Cotangents of a population, stacked: position of each lane, and what enters along it."""
+    """Cotangents of a population, stacked: position of each lane, and what enters along it (None: no error)."""
 
     position: dict[Any, int]
-    outputs: list[Array]
+    outputs: list[Array | None]
     variables: list[dict[str, Array]]
     states: list[PyTree]
 
@@ -54,7 +67,9 @@ def chunked(plan: Plan, trial: Trial, size: int) -> tuple[Array, Gradient]:
     def body(carry: Any, xs: Any) -> Any:
         state, value, sums = carry
         inputs, valid, targets, running, terminal = xs
-        outputs, after, _, tape = forward(net, inputs, state.network, tape=True)
+        # Events are a raster of this chunk here.
+        rasters = {name: dense(x, net.dtype) for name, x in inputs.items()}
+        outputs, after, _, tape = forward(net, rasters, state.network, tape="lean")
         more, entering = _running(plan, outputs, targets, running)
         for label, g in gradients.items():
             entering[label] = terminal[label].astype(net.dtype)[:, :, None] * g[None]
@@ -113,43 +128,37 @@ def _chunk(
     net, ends = plan.net, readouts(plan.net)
     outputs, variables = enter(net, entering)
     outputs = add(outputs, rates)
-    adjoints: dict[str, Adjoint] = {}
+    adjoints: dict[str, Felt] = {}
     indices: dict[str, dict[Any, int]] = {}
     for name in ends:
         lanes = _own_lanes(plan, name, tape, outputs, variables)
-        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.position
+        adjoints[name], indices[name] = _run(plan, name, state, tape, lanes, delta=True), lanes.position
     for name in dict.fromkeys(s.population for s in plan.sources):
         if name in ends:
             continue
         paths = [p for p in plan.paths if p.projection.pre == name]
         for path in paths:
             post = path.projection.post
-            back = transpose(
-                path.weight, port_delta(net, path.projection, adjoints[post].delta[post][indices[post][LOSS]])
-            )
+            back = transpose(path.weight, port_delta(net, path.projection, _delta(adjoints[post])[indices[post][LOSS]]))
             outputs = add(outputs, {name: back})
         lanes = _own_lanes(plan, name, tape, outputs, variables)
         for path in paths:
             _readout_lanes(plan, path, adjoints, indices, lanes)
-        adjoints[name], indices[name] = _run(plan, name, tape, lanes), lanes.position
+        adjoints[name], indices[name] = _run(plan, name, state, tape, lanes, delta=False), lanes.position
     return _traces(plan, state, tape, adjoints, indices)
 
 
 def _own_lanes(plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any) -> Lanes:
-    like = jax.tree.map(lambda x: x[0], split_state(tape.states[name])[0])
-    zero_state = jax.tree.map(jnp.zeros_like, like)
-    zero = jnp.zeros_like(tape.outputs[name])
-    given = variables.get(name, {})
-    none = jax.tree.map(jnp.zeros_like, given)
-    lanes = Lanes({LOSS: 0}, [outputs.get(name, zero)], [given], [zero_state])
+    zero_state = no_state(plan.net.populations[name], tape.outputs[name].shape[1])
+    lanes = Lanes({LOSS: 0}, [outputs.get(name)], [variables.get(name, {})], [zero_state])
     leaves, treedef = jax.tree.flatten(zero_state)
     for c in range(len(leaves)):
         one = [jnp.ones_like(x) if i == c else x for i, x in enumerate(leaves)]
-        _append(lanes, c, zero, none, jax.tree.unflatten(treedef, one))
+        _append(lanes, c, None, {}, jax.tree.unflatten(treedef, one))
     return lanes
 
 
-def _append(lanes: Lanes, key: Any, outputs: Array, variables: dict[str, Array], state: PyTree) -> None:
+def _append(lanes: Lanes, key: Any, outputs: Array | None, variables: dict[str, Array], state: PyTree) -> None:
     lanes.position[key] = len(lanes.outputs)
     lanes.outputs.append(outputs)
     lanes.variables.append(variables)
@@ -161,20 +170,56 @@ def _readout_lanes(plan: Plan, path: Path, adjoints: Any, indices: Any, lanes: L
     traces.path_port(net, path)
     if (post, 0, 0) in lanes.position:  # a parallel projection: what the readout does to a trace is known
         return
-    none = jax.tree.map(jnp.zeros_like, lanes.variables[0])
     zero_state = jax.tree.map(jnp.zeros_like, lanes.states[0])
+    size = net.populations[path.projection.pre].size
     for c in range(traces.depth(net, post)):
-        reach = port_delta(net, path.projection, adjoints[post].delta[post][indices[post][c]])
+        reach = port_delta(net, path.projection, _delta(adjoints[post])[indices[post][c]])
         for k in range(plan.outputs(post)):
-            g = jnp.broadcast_to(reach[:, :, k : k + 1], lanes.outputs[0].shape)
-            _append(lanes, (post, c, k), g, none, zero_state)
+            g = jnp.broadcast_to(reach[:, :, k : k + 1], (*reach.shape[:2], size))
+            _append(lanes, (post, c, k), g, {}, zero_state)
 
 
-def _run(plan: Plan, name: str, tape: Tape, lanes: Lanes) -> Adjoint:
+def _delta(felt: Felt) -> Array:
+    assert felt.delta is not None
+    return felt.delta
+
+
+def _run(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lanes, *, delta: bool) -> Felt:
     stack = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)
-    return jax.vmap(lambda o, v, s: backward_population(plan.net, name, tape, o, v, s))(
-        jnp.stack(lanes.outputs), stack(lanes.variables), stack(lanes.states)
+    if name in tape.kept:
+        return _run_native(plan, name, state, tape, lanes, delta=delta)
+    zero, first = jnp.zeros_like(tape.outputs[name]), lanes.variables[0]
+    outputs = jnp.stack([zero if x is None else x for x in lanes.outputs])
+    variables = [{v: given.get(v, jnp.zeros_like(g)) for v, g in first.items()} for given in lanes.variables]
+    found = jax.vmap(lambda o, v, s: backward_population(plan.net, name, tape, o, v, s))(
+        outputs, stack(variables), stack(lanes.states)
     )
+    return Felt(found.delta[name], found.states[name], found.parameters[name], [])
+
+
+def _run_native(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lanes, *, delta: bool) -> Felt:
+    net, own = plan.net, [s for s in plan.sources if s.population == name]
+    found = []
+    for lane, entering in enumerate(zip(lanes.outputs, lanes.variables, lanes.states, strict=True)):
+        wanted = []
+        for s in own:
+            units = None if lane == 0 else _sizes(plan, state, s, len(lanes.states))[lane - 1]
+            if s.kind == "weight":
+                p = net.projections[s.key]
+                sent = signal(p.pre, p.delay or 0, tape.outputs, tape.kept, tape.history)
+                wanted.append(Wanted(s.label, name, p.delay or 0, sent, units))
+            else:
+                wanted.append(Wanted(s.label, name, 0, Signal(1, traces.presynaptic(net, s, tape)), units))
+        found.append(native_population(net, name, tape, *entering, wanted, delta=delta))
+    states = jax.tree.map(lambda *x: jnp.stack(x), *[x.states[name] for x in found])
+    felt = jnp.stack([x.delta[name] for x in found]) if delta else None
+    return Felt(felt, states, {}, [x.weights for x in found])
+
+
+def _sizes(plan: Plan, state: LocalState, s: traces.Source, lanes: int) -> list[int]:
+    """Units that each lane but the loss's has of its own: 1 where what it says is the same for all."""
+    sizes = [x.shape[2] for x in state.eligibility[s.label]]
+    return sizes + [plan.net.populations[s.population].size] * (lanes - 1 - len(sizes))
 
 
 def _traces(
@@ -185,12 +230,10 @@ def _traces(
     found: Gradient = {}
     for s in plan.sources:
         adjoint, index = adjoints[s.population], indices[s.population]
-        before = state.eligibility[s.label]
-        sizes = [x.shape[2] for x in before]
-        sizes += [plan.net.populations[s.population].size] * (len(index) - 1 - len(sizes))
+        before, sizes = state.eligibility[s.label], _sizes(plan, state, s, len(index))
         inside, total = _inside(plan, s, tape, adjoint, sizes)
         # What lies before the chunk reaches every lane through the chunk's first state.
-        firsts = jax.tree.leaves(adjoint.states[s.population])
+        firsts = jax.tree.leaves(adjoint.states)
         total = total + sum(_met(g[0], x) for g, x in zip(firsts, before, strict=True))
         new = list(inside)
         for g, x in zip(firsts, before, strict=True):
@@ -200,7 +243,7 @@ def _traces(
         eligibility[s.label] = new[: len(firsts)]
         for path in plan.through(s):
             post = path.projection.post
-            name, own = f"{post}|{s.label}", jax.tree.leaves(adjoints[post].states[post])
+            name, own = f"{post}|{s.label}", jax.tree.leaves(adjoints[post].states)
             old, outs = state.filtered[name], plan.outputs(post)
             rows = []
             for c, g in enumerate(own):
@@ -213,14 +256,16 @@ def _traces(
     return eligibility, filtered, found
 
 
-def _inside(plan: Plan, s: traces.Source, tape: Tape, adjoint: Adjoint, sizes: list[int]) -> tuple[list[Array], Array]:
+def _inside(plan: Plan, s: traces.Source, tape: Tape, felt: Felt, sizes: list[int]) -> tuple[list[Array], Array]:
     """What happened in this chunk: traces of every lane but the first, each (batch, port, unit or 1, pre) by `sizes`,
     and the first lane's, the loss's, summed over trials."""
     if s.kind == "parameter":
-        own = jax.tree.leaves(adjoint.parameters[s.population])[int(s.key)][:, :, None, :, None]
+        own = jax.tree.leaves(felt.parameters)[int(s.key)][:, :, None, :, None]
         return list(own[1:]), jnp.sum(own[0], axis=0)
-    pre = traces.presynaptic(plan.net, s, tape)
-    delta = adjoint.delta[s.population]
+    if felt.gradients:
+        total, *each = [made[s.label] for made in felt.gradients]
+        return [jnp.swapaxes(x, 1, 2)[:, None] for x in each], total[None]
+    pre, delta = traces.presynaptic(plan.net, s, tape), _delta(felt)
     delta = delta[..., jnp.array(s.ports), :] if plan.net.populations[s.population].ports else delta[..., None, :]
     per_trial = [jnp.einsum("tbqj,tbi->bqji", x[..., :units], pre) for x, units in zip(delta[1:], sizes, strict=True)]
     return per_trial, jnp.einsum("tbqj,tbi->qji", delta[0], pre)

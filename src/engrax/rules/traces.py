@@ -62,7 +62,7 @@ def presynaptic(net: Network, source: Source, tape: Tape) -> Array:
     """The source's drive, (time, batch, pre): presynaptic outputs, or 1 for a bias or parameter."""
     if source.kind == "weight":
         return tape.presynaptic(net.projections[source.key])
-    steps, batch = next(iter(tape.currents.values())).shape[:2]
+    steps, batch = tape.outputs[source.population].shape[:2]
     return jnp.ones((steps, batch, 1), net.dtype)
 
 
