@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 import engrax as ex
+from engrax import kernels
 
 STEPS, BATCH = 23, 3
 
@@ -42,6 +43,50 @@ def test_checkpoints_change_nothing(key, checkpoint):
     parts = ex.rules.BPTT(checkpoint=checkpoint, regularizers=rates).value_and_grad(net, trial)
     assert abs(float(whole[0] - parts[0])) < 1e-12
     _close(whole[1], parts[1])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("truncation", [None, 6])
+@pytest.mark.parametrize("events", ["on", "off"])
+def test_a_memory_budget_changes_nothing_but_memory(key, truncation, events, monkeypatch):
+    if events == "on" and not kernels.load():
+        pytest.skip("installed without a C++ compiler")
+    monkeypatch.setenv("ENGRAX_EVENTS", events)
+    jax.clear_caches()
+    net, trial = setup(key)
+    whole = ex.rules.BPTT(truncation=truncation).value_and_grad(net, trial)
+    sizes = set()
+    for budget in (1e9, 2e4, 1.2e4) if truncation is None else (1e9, 1e4):
+        rule = ex.rules.BPTT(memory_budget=budget, truncation=truncation)
+        sizes.add(rule._chunk(net, trial))
+        found = rule.value_and_grad(net, trial)
+        assert abs(float(whole[0] - found[0])) < 1e-12
+        _close(whole[1], found[1])
+    assert (None in sizes and len(sizes) > 1) if truncation is None else sizes == {truncation}
+    with pytest.raises(ex.errors.MemoryBudgetError, match="smaller batch"):
+        ex.rules.BPTT(memory_budget=100, truncation=truncation).value_and_grad(net, trial)
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("budget", [2e6, 1e6])
+def test_a_memory_budget_is_kept(key, budget, monkeypatch):
+    monkeypatch.setenv("ENGRAX_EVENTS", "off")
+    net = ex.Network(
+        {"hidden": ex.neurons.ALIF(64, beta=0.3), "out": ex.neurons.LI(2)},
+        [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden"), ex.Dense("hidden", "out")],
+        inputs={"input": 1},
+        outputs="out",
+        key=key,
+    )
+    trial = ex.Trial(jnp.ones((2000, 8, 1)), jnp.zeros((2000, 8, 2)))
+
+    def temporary(rule):
+        compiled = jax.jit(lambda n, t: rule.value_and_grad(n, t)).lower(net, trial).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # Beside it: outputs, targets and their gradients, 2000 x 8 x 2 numbers each, and weights.
+    assert temporary(ex.rules.BPTT(memory_budget=budget)) < budget + 6 * 2000 * 8 * 2 * 4 + 1e5
+    assert temporary(ex.rules.BPTT()) > 4 * budget
 
 
 @pytest.mark.x64

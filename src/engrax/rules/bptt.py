@@ -18,6 +18,7 @@ from ..network.adjoint import Adjoint, Cotangents, Path, backward, split_paramet
 from ..network.engine import forward
 from ..trial import Trial
 from .chunks import cut, padded
+from .footprint import chunk_within
 from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .rule import Rule, add, enter, gradient_tree, parameter_gradients, total_loss
 
@@ -39,6 +40,8 @@ class BPTT(Rule):
     Args:
         checkpoint: steps a chunk; states are stored at chunk borders only and chunks are run again on the way back.
             True: about the square root of the number of steps. None: keep everything.
+        memory_budget: bytes that states, outputs and errors may take, in place of `checkpoint`: the longest chunks that
+            fit are chosen. None: no limit. Inputs, weights and the readout's outputs come on top.
         truncation: steps a block; no error crosses a block's border. None: no truncation.
         loss, reduction, scale, regularizers: see `Rule`.
 
@@ -52,8 +55,15 @@ class BPTT(Rule):
 
     checkpoint: int | bool | None = eqx.field(static=True, default=None, converter=_block("checkpoint"))
     truncation: int | None = eqx.field(static=True, default=None, converter=_block("truncation"))
+    memory_budget: float | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
+        if self.memory_budget is not None:
+            budget = self.memory_budget
+            if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
+                raise ArgumentError(f"BPTT: memory_budget must be a number of bytes, got {budget!r}.")
+            if self.checkpoint is not None:
+                raise ArgumentError("BPTT: memory_budget chooses the chunks, so checkpoint must be left out.")
         if self.truncation is None or self.checkpoint is None or self.checkpoint is True:
             return
         if self.truncation % self.checkpoint:
@@ -62,10 +72,14 @@ class BPTT(Rule):
             )
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
-        size = self._chunk(trial.steps)
+        size = self._chunk(net, trial)
         return self._whole(net, trial) if size is None else self._chunked(net, trial, size)
 
-    def _chunk(self, steps: int) -> int | None:
+    def _chunk(self, net: Network, trial: Trial) -> int | None:
+        steps = trial.steps
+        if self.memory_budget is not None:
+            inputs = net.check_inputs(trial.inputs)
+            return chunk_within(net, inputs, steps, trial.batch, self.memory_budget, self.truncation)
         if self.checkpoint is True:
             root = math.isqrt(steps - 1) + 1
             return root if self.truncation is None else math.gcd(self.truncation, root)
