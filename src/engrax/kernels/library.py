@@ -37,7 +37,7 @@ def mode() -> str:
     asked = os.environ.get("ENGRAX_EVENTS", "auto")
     if asked not in MODES:
         raise unknown("value of ENGRAX_EVENTS", asked, MODES)
-    if asked == "on" and not load():
+    if asked == "on" and jax.default_backend() == "cpu" and not load():
         raise ArgumentError(
             "ENGRAX_EVENTS=on, but Engrax was installed without its native library: install a C++ compiler, then "
             "Engrax again, or use ENGRAX_EVENTS=off."

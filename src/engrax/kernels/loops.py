@@ -4,25 +4,18 @@ Spikes add their rows of weights to currents; errors are made only for units who
 native code is `native/ahead.inc` and `back.inc`; this file lists its arrays as `native/loops.cc` reads them.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ..events import Events
 from . import library
+from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, Edge, End, Gradient, Start, Unit, those
 
-# As `Coefficient`, `Kind`, `Reset` and `Activation` in native/loops.h.
-COEFFICIENTS = (
-    *("alpha", "gain", "bias", "threshold", "rho", "jump", "beta", "height", "slope"),
-    *("synapse", "intake"),
-)
-KINDS = ("spiking", "leaky", "rate")
-RESETS = ("subtract", "threshold", "zero")
-ACTIVATIONS = ("tanh", "relu", "sigmoid")
 # As `Keep` and `Has` in native/loops.cc.
 _KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "synaptic": 8, "phi": 16, "slopes": 32}
 _HAS = ("arriving", "at_voltage", "at_adaptation", "at_synaptic", "delta")
@@ -30,152 +23,27 @@ _HAS = ("arriving", "at_voltage", "at_adaptation", "at_synaptic", "delta")
 _PAD, _BAD = 16, 512
 
 
-class Unit(NamedTuple):
-    """The dynamics of a population, by the equations of `Coefficient` in native/loops.h.
-
-    kind: "spiking", "leaky" or "rate". coefficients: by name, scalars or one number a unit; those left out are zero.
-    reset: "subtract", "threshold" or "zero". activation: "tanh", "relu" or "sigmoid".
-    adaptive, synaptic: whether there is an adaptation, and whether currents pass a synapse.
-    period: steps of the refractory period, or None.
-    psi: the pseudo-derivative by voltage above threshold; None: a triangle by "height" and "slope".
-
-    State variables are voltage, or rate, adaptation, synaptic and refractory.
-    """
-
-    kind: str
-    coefficients: dict[str, Array]
-    reset: str = "subtract"
-    activation: str = "tanh"
-    adaptive: bool = False
-    synaptic: bool = False
-    period: Array | None = None
-    psi: Callable[[Array], Array] | None = None
-
-    @property
-    def spiking(self) -> bool:
-        """Whether the unit has a threshold."""
-        return self.kind == "spiking"
-
-    def above(self, voltage: Array, adaptation: Array | None, waiting: Array | None) -> Array:
-        """Voltage above threshold in a state, infinite where the unit must not spike."""
-        high = jnp.broadcast_to(self.coefficients["threshold"], voltage.shape)
-        if adaptation is not None:
-            high = high + jnp.broadcast_to(self.coefficients["beta"], voltage.shape) * adaptation
-        x = voltage - high
-        return x if waiting is None else jnp.where(waiting > 0, jnp.inf, x)
-
-    def slope(self, above: Array) -> Array:
-        """The pseudo-derivative there."""
-        if self.psi is not None:
-            # Refractory units: no function needs to know what it is at infinity.
-            x = jnp.where(jnp.isinf(above), 0, above)
-            return jnp.where(jnp.isinf(above), 0, self.psi(x))
-        height, slope = (jnp.broadcast_to(self.coefficients[n], above.shape) for n in ("height", "slope"))
-        return height * jnp.maximum(0, 1 - jnp.abs(above) * slope)
-
-
-class Signal(NamedTuple):
-    """What units send: `numbers` (steps, batch, units), `bits` (steps, batch, words), 32 to a word, or `events`.
-
-    history: what they sent before, (depth, batch, units), oldest first, where a delay reaches it.
-    """
-
-    units: int
-    numbers: Array | None
-    bits: Array | None = None
-    events: Events | None = None
-    history: Array | None = None
-
-    def fields(self) -> list[int]:
-        """Units, form, depth and capacity, as native/loops.cc reads them."""
-        form = 0 if self.numbers is not None else 1 if self.bits is not None else 2
-        capacity = 0
-        if self.events is not None:
-            form, capacity = 2 if self.events.values is None else 3, self.events.places.shape[-1]
-        return [self.units, form, 0 if self.history is None else self.history.shape[0], capacity]
-
-    def arrays(self) -> list[Array]:
-        """As listed there."""
-        events = (None, None) if self.events is None else (self.events.places, self.events.values)
-        return _present(self.numbers, self.bits, *events, self.history)
-
-
-class Start(NamedTuple):
-    """A population before a run: state variables (batch, units), and past outputs (depth, batch, units), oldest first.
-
-    keep: what is wanted of every step: "above" (voltage above threshold), "voltage", "adaptation", "synaptic",
-        "phi" (derivative of a rate's nonlinearity), "slopes" (pseudo-derivatives that are not zero).
-    """
-
-    unit: Unit
-    bias: Array
-    voltage: Array
-    adaptation: Array | None
-    synaptic: Array | None
-    waiting: Array | None
-    history: Array | None
-    keep: tuple[str, ...]
-
-
-class End(NamedTuple):
-    """A population after a run, as errors come back to it.
-
-    tape: "phi"; "above" or "slopes", "first_above"; by reset: "spikes" (bits) and "first_spikes", "voltage" and
-        "first_voltage", "adaptation".
-    entering: dE at every step by "output" ("arriving"), by voltage ("at_voltage"), adaptation ("at_adaptation") and
-        synaptic current ("at_synaptic").
-    voltage, adaptation, synaptic: dE by the final state. depth: of the past outputs that errors reach.
-    local: hold the reset constant. delta: whether it is wanted, step by step.
-    """
-
-    unit: Unit
-    size: int
-    tape: dict[str, Array]
-    entering: dict[str, Array]
-    voltage: Array
-    adaptation: Array | None
-    synaptic: Array | None
-    depth: int
-    local: bool
-    delta: bool
-
-
-class Edge(NamedTuple):
-    """Weights (post, pre) between two populations by their places, `delay` steps apart; one of them may be outside.
-
-    pre, post: -1 is outside. source: what it sends, ahead. error: (steps, batch, units) there, back.
-    """
-
-    pre: int
-    post: int
-    delay: int
-    weight: Array
-    source: Signal | None = None
-    error: Array | None = None
-
-
-class Gradient(NamedTuple):
-    """The gradient by the weights through which `pre` reaches a population, by its place, `delay` steps later.
-
-    trial_units: None, or: each trial's own, of the first so many units of `post`.
-    """
-
-    post: int
-    delay: int
-    pre: Signal
-    trial_units: int | None = None
-
-
-def unpacked(bits: Array, units: int, dtype: Any) -> Array:
-    """Spikes (..., units), 0 or 1, from bits (..., words), 32 to a word."""
-    places = jnp.broadcast_to(jnp.arange(32, dtype=jnp.uint32), (*bits.shape, 32))
-    spikes = jnp.broadcast_to(bits[..., None], places.shape) >> places & jnp.ones_like(places)
-    return spikes.reshape(*bits.shape[:-1], -1)[..., :units].astype(dtype)
-
-
 def available(dtype: Any) -> bool:
     """Whether loops run natively for numbers of a type."""
-    return jax.default_backend() == "cpu" and library.loops() and library.target("ahead", dtype) is not None
+    if not library.loops():
+        return False
+    return on_gpu() or (jax.default_backend() == "cpu" and library.target("ahead", dtype) is not None)
+
+
+def on_gpu() -> bool:
+    """Whether the kernels of `gpu` are asked for, rather than the library, and this JAX knows Triton."""
+    wanted = jax.default_backend() == "gpu" and library.mode() == "on"
+    return wanted and importlib.util.find_spec("jax.experimental.pallas.triton") is not None
+
+
+def fits(sizes: Sequence[int], dtype: Any) -> bool:
+    """Whether loops take a component with populations of these sizes."""
+    if not on_gpu():
+        return True
+    # Pallas takes long to import.
+    from . import gpu
+
+    return gpu.fits(sizes, dtype)
 
 
 def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[dict[str, Array]]:
@@ -186,6 +54,10 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
         "last_voltage", "last_adaptation", "last_synaptic", "last_waiting"; slopes as "slope_bits", "slope_values" and
         "slope_ends".
     """
+    if on_gpu():
+        from . import gpu
+
+        return gpu.ahead(starts, edges, steps)
     batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
     arrays: list[Array] = []
     results: list[Any] = []
@@ -194,11 +66,11 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
     for place, s in enumerate(starts):
         size = s.voltage.shape[1]
         depth = 0 if s.history is None else s.history.shape[0]
-        spikes = _spikes(s) if s.unit.spiking else None
+        spikes = s.spikes() if s.unit.spiking else None
         keep = {*s.keep} if s.unit.spiking else {*s.keep, "voltage"}
         fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in keep), 0, 0]
         arrays += [_rows(s.unit, size, dtype, s.bias), s.voltage]
-        arrays += _present(
+        arrays += those(
             s.adaptation, s.synaptic, _period(s.unit, size), s.waiting, spikes, s.history if depth else None
         )
         bits = jax.ShapeDtypeStruct((steps, batch, -(-size // 32)), jnp.uint32)
@@ -237,6 +109,14 @@ def back(
         past outputs are told, latest first.
         The gradients (post, pre), or of each trial (batch, pre, trial_units).
     """
+    if on_gpu():
+        from . import gpu
+
+        told = gpu.back(ends, edges, gradients, steps)
+        for s, mine in zip(ends, told[0], strict=True):
+            if s.unit.spiking:
+                _first_spikes(s, mine)
+        return told
     batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     arrays: list[Array] = []
     results: list[Any] = []
@@ -258,7 +138,7 @@ def back(
         elif s.unit.kind == "rate":
             arrays.append(s.tape["phi"])
         arrays += [s.entering[name] for name in present]
-        arrays += [s.voltage, *_present(s.adaptation, s.synaptic)]
+        arrays += [s.voltage, *those(s.adaptation, s.synaptic)]
         for name, shape in (
             ("delta", (steps, batch, s.size) if s.delta else None),
             ("total", (_width(s.size),)),
@@ -274,7 +154,7 @@ def back(
     joins: list[int] = []
     for e in edges:
         joins += [e.pre, e.post, e.delay, e.weight.shape[0], 0, 0, 0]
-        arrays += [_padded(e.weight.T), _padded(e.weight), *_present(e.error)]
+        arrays += [_padded(e.weight.T), _padded(e.weight), *those(e.error)]
     sums: list[int] = []
     for g in gradients:
         sums += [g.trial_units or 0, g.post, g.delay, *g.pre.fields()]
@@ -334,15 +214,6 @@ def _rows(unit: Unit, size: int, dtype: Any, bias: Array | None = None) -> Array
 
 def _period(unit: Unit, size: int) -> Array | None:
     return None if unit.period is None else _padded(jnp.broadcast_to(unit.period, (1, size)).astype(jnp.int32))
-
-
-def _spikes(s: Start) -> Array:
-    above = s.unit.above(s.voltage, s.adaptation, s.waiting)
-    return ((above > 0) & ~jnp.isinf(above)).astype(s.voltage.dtype)
-
-
-def _present(*arrays: Array | None) -> list[Array]:
-    return [x for x in arrays if x is not None]
 
 
 def _width(size: int) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Array, PyTree
 
 from ..events import Events
 from ..kernels import loops as native
-from ..kernels.loops import End, Signal, Start, Unit
+from ..kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
 from ..parameter import is_parameter, resolve
 from .network import Network
 
@@ -75,7 +75,7 @@ def signal(name: str, delay: int, outputs: dict[str, Any], kept: dict[str, Kept]
 
 def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
     """How native loops step every population of a component; None where they do not."""
-    if not available(net.dtype):
+    if not (available(net.dtype) and native.fits([net.populations[n].size for n in group], net.dtype)):
         return None
     found: dict[str, Unit] = {}
     for name in group:
@@ -151,7 +151,7 @@ def ahead(
         size, dtype = start.voltage.shape[1], start.voltage.dtype
         spiking = start.unit.spiking
         sent = Signal(size, None, mine["bits"]) if spiking else Signal(size, mine["voltage"])
-        outputs[name] = native.unpacked(mine["bits"], size, dtype) if spiking else mine["voltage"]
+        outputs[name] = unpacked(mine["bits"], size, dtype) if spiking else mine["voltage"]
         own = {w: _named(start.unit, w.partition(".")[2]) for w in wanted if w.startswith(f"{name}.")}
         recorded.update({w: mine[n] for w, n in own.items()})
         held: dict[str, Array] = {}
@@ -211,7 +211,7 @@ def back(
             delta=name in delta,
         )
         ends.append(end)
-    gradients = [native.Gradient(order.index(w.post), w.delay, w.pre, w.trial_units) for w in wanted]
+    gradients = [Gradient(order.index(w.post), w.delay, w.pre, w.trial_units) for w in wanted]
     found, made = native.back(ends, _edges(order, projections), gradients, steps)
     returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)})
     for name, end, mine in zip(order, ends, found, strict=True):
@@ -230,9 +230,8 @@ def _counter(fields: dict[str, Any], waiting: Array | None) -> dict[str, Any]:
     return {"refractory": waiting} if "refractory" in fields else {}
 
 
-def _edges(order: tuple[str, ...], projections: list[Inner]) -> list[native.Edge]:
+def _edges(order: tuple[str, ...], projections: list[Inner]) -> list[Edge]:
     place = {name: i for i, name in enumerate(order)}
     return [
-        native.Edge(place.get(p.pre, -1), place.get(p.post, -1), p.delay, p.weight, p.source, p.error)
-        for p in projections
+        Edge(place.get(p.pre, -1), place.get(p.post, -1), p.delay, p.weight, p.source, p.error) for p in projections
     ]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..events import dense
-from ..kernels.loops import Signal
+from ..kernels.units import Signal
 from ..losses import Terminal
 from ..network.adjoint import Path, backward_population, native_population, no_state
 from ..network.engine import Tape, forward, port_delta

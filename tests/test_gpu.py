@@ -1,0 +1,331 @@
+"""Loops for GPUs in Pallas' interpreter, against the C++ library, JAX's scan, and the compiler's front end."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import engrax as ex
+from engrax import kernels
+from engrax.errors import ArgumentError
+from engrax.kernels import gpu, loops, persistent, steps
+from engrax.kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
+from test_loops import RULES, close, made, recorded, trial_of
+
+native = pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: there are no native loops")
+# A population that adapts, is refractory, and resets by its threshold; one of two tiles, with a synapse, that resets to
+# zero; one that leaks; and rates with a synapse. Together: every delay, and joins to and from outside.
+SIZES = (21, 40, 5, 18)
+JOINS = ((0, 1, 0), (1, 0, 1), (1, 1, 3), (0, 2, 2), (2, 0, 1), (0, 0, 1), (0, 3, 1), (3, 1, 2))
+OUTSIDE = 13
+EVERYTHING = frozenset({"above", "voltage", "adaptation", "synaptic", "phi"})
+HAS = (
+    {"above", "voltage", "adaptation"},
+    {"above", "voltage", "synaptic"},
+    {"voltage"},
+    {"voltage", "synaptic", "phi"},
+)
+
+
+def depth(place):
+    return max((d for a, _, d in JOINS if a == place), default=0)
+
+
+def unit(place, dtype, psi=None):
+    draw = np.random.default_rng(place)
+    row = lambda low, high: jnp.asarray(draw.uniform(low, high, SIZES[place]), dtype)
+    synapse = {"synapse": row(0.2, 0.6), "intake": row(0.8, 1.1)}
+    leak = {"alpha": row(0.7, 0.9), "gain": row(0.2, 0.5)}
+    if place == 2:
+        return Unit("leaky", leak)
+    if place == 3:
+        return Unit("rate", leak | synapse, activation="tanh", synaptic=True)
+    names = {"alpha": row(0.7, 0.95), "gain": row(0.8, 1.2), "threshold": row(0.5, 0.7)}
+    names |= {"height": row(0.4, 0.6), "slope": row(0.8, 1.5)}
+    if place == 1:
+        return Unit("spiking", names | synapse, "zero", synaptic=True, psi=psi)
+    names |= {"rho": row(0.8, 0.95), "jump": row(0.8, 1), "beta": row(0.1, 0.3)}
+    period = jnp.asarray(draw.integers(0, 4, SIZES[place]), jnp.int32)
+    return Unit("spiking", names, "threshold", adaptive=True, period=period)
+
+
+def packed(spikes):
+    bits = np.packbits(np.asarray(spikes, bool), axis=-1, bitorder="little")
+    bits = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, -bits.shape[-1] % 4)])
+    return jnp.asarray(np.ascontiguousarray(bits).view(np.uint32))
+
+
+def component(batch, length, dtype, keep):
+    """Starts and edges of a component in the middle of a run."""
+    draw = np.random.default_rng(7)
+    normal = lambda *shape: jnp.asarray(draw.standard_normal(shape), dtype)
+    spikes = lambda *shape: jnp.asarray(draw.random(shape) < 0.2, dtype)
+    starts = []
+    for i, size in enumerate(SIZES):
+        history = (spikes if i < 2 else normal)(depth(i), batch, size)
+        waiting = jnp.asarray(draw.integers(0, 3, (batch, size)), jnp.int32) if i == 0 else None
+        adaptation = abs(normal(batch, size)) if i == 0 else None
+        synaptic = normal(batch, size) if i in (1, 3) else None
+        kept = tuple(sorted(keep & HAS[i]))
+        bias, voltage = 0.1 * normal(size), normal(batch, size)
+        starts.append(Start(unit(i, dtype), bias, voltage, adaptation, synaptic, waiting, history, kept))
+    weight = lambda a, b: 0.6 * normal(b, a) / a**0.5
+    edges = [Edge(a, b, d, weight(SIZES[a], SIZES[b])) for a, b, d in JOINS]
+    edges.append(Edge(-1, 0, 0, 2 * weight(OUTSIDE, SIZES[0]), Signal(OUTSIDE, normal(length, batch, OUTSIDE))))
+    events = ex.Events.of(spikes(length, batch, OUTSIDE))
+    edges.append(Edge(-1, 3, 0, weight(OUTSIDE, SIZES[3]), Signal(OUTSIDE, None, events=events)))
+    sent = Signal(OUTSIDE, None, packed(spikes(length, batch, OUTSIDE)), history=spikes(3, batch, OUTSIDE))
+    edges.append(Edge(-1, 1, 2, 2 * weight(OUTSIDE, SIZES[1]), sent))
+    return starts, edges
+
+
+def after(starts, found, length, local, dtype, psi):
+    """Ends, edges and wanted gradients for errors to come back."""
+    draw = np.random.default_rng(8)
+    batch = starts[0].voltage.shape[0]
+    normal = lambda *shape: jnp.asarray(draw.standard_normal(shape), dtype)
+    ends, gradients = [], []
+    for i, (s, mine) in enumerate(zip(starts, found, strict=True)):
+        tape = {n: mine[n] for n in ("above", "voltage", "adaptation", "phi") if n in mine}
+        if i < 2:
+            first = {"first_above": s.unit.above(s.voltage, s.adaptation, s.waiting), "first_spikes": s.spikes()}
+            tape |= first | {"first_voltage": s.voltage, "spikes": mine["bits"]}
+        names = ["at_voltage"] + [f"at_{n}" for n in ("adaptation", "synaptic") if getattr(s, n) is not None]
+        entering = {n: normal(length, batch, SIZES[i]) for n in (["arriving"] if i % 2 == 0 else []) + names}
+        last = [None if x is None else normal(batch, SIZES[i]) for x in (s.voltage, s.adaptation, s.synaptic)]
+        ends.append(End(unit(i, dtype, psi), SIZES[i], tape, entering, *last, depth(i), local=local, delta=True))
+        sent = Signal(SIZES[i], mine["voltage"] if i > 1 else None, mine["bits"] if i < 2 else None, history=s.history)
+        gradients += [Gradient(b, d, sent) for a, b, d in JOINS if a == i]
+    weight = lambda a, b: 0.6 * normal(b, a) / a**0.5
+    edges = [Edge(a, b, d, weight(SIZES[a], SIZES[b])) for a, b, d in JOINS]
+    edges.append(Edge(1, -1, 2, weight(SIZES[1], OUTSIDE), error=normal(length, batch, OUTSIDE)))
+    return ends, edges, gradients
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """The kernels that were called, with small tiles; weights are held up to `plans.held` bytes."""
+
+    class Plans(list):
+        def hold(self, held):
+            monkeypatch.setattr(gpu, "HELD", 1 << 20 if held else 0)
+            monkeypatch.setattr(gpu, "BESIDE", -(1 << 20))
+
+    found = Plans()
+    call = persistent.call
+
+    def recorded(kernel, source, plan, *rest):
+        found.append(plan)
+        return call(kernel, source, plan, *rest)
+
+    monkeypatch.setattr(persistent, "call", recorded)
+    monkeypatch.setattr(gpu, "TILE", 32)
+    return found
+
+
+@native
+@pytest.mark.slow
+@pytest.mark.x64
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize(
+    ("length", "dtype", "keep", "local", "psi"),
+    [
+        (12, "float64", EVERYTHING, False, None),
+        (2, "float64", frozenset(), True, lambda x: jnp.exp(-(x**2))),
+        (12, "float32", frozenset({"voltage"}), False, None),
+    ],
+)
+def test_kernels_do_what_the_library_does(plans, monkeypatch, held, length, dtype, keep, local, psi):
+    monkeypatch.setenv("ENGRAX_EVENTS", "on")
+    plans.hold(held)
+    starts, edges = component(19, length, dtype, keep)
+    expected = jax.jit(lambda: loops.ahead(starts, edges, length))()
+    found = jax.jit(lambda: gpu.ahead(starts, edges, length))()
+    assert [p.held for p in plans] == [held] and len(plans[0].tiles) == 5
+    tolerance = 1e-10 if dtype == "float64" else 2e-5
+    for place in range(2):
+        np.testing.assert_array_equal(found[place]["bits"], expected[place]["bits"])
+        rate = float(unpacked(expected[place]["bits"], SIZES[place], dtype).mean())
+        assert 0.02 < rate < 0.6, "too few spikes, or too many, to say anything"
+    for mine, other in zip(found, expected, strict=True):
+        assert set(mine) == set(other)
+        for name in set(other) - {"bits"}:
+            finite = jnp.isfinite(other[name])
+            np.testing.assert_array_equal(jnp.isfinite(mine[name]), finite)
+            close(jnp.where(finite, mine[name], 0), jnp.where(finite, other[name], 0), tolerance)
+    whole, _ = component(19, length, dtype, EVERYTHING)
+    expected = jax.jit(lambda: loops.ahead(whole, edges, length))()
+    errors = after(whole, expected, length, local, dtype, psi)
+    told = jax.jit(lambda: loops.back(*errors, length))()
+    monkeypatch.setattr(loops, "on_gpu", lambda: True)
+    found = jax.jit(lambda: loops.back(*errors, length))()
+    assert [p.held for p in plans] == [held] * 2
+    for mine, other in zip(found[0], told[0], strict=True):
+        assert all(float(jnp.abs(x).max()) > 1e-3 for x in other.values())
+        assert set(mine) == set(other)
+        close(mine, other, tolerance)
+    assert all(float(jnp.linalg.norm(x)) > 1e-3 for x in told[1])
+    close(found[1], told[1], tolerance)
+
+
+@pytest.fixture
+def by(monkeypatch):
+    """Evaluate by the kernels, and by JAX's scan."""
+
+    def both(f, *args):
+        found = []
+        for ours in (True, False):
+            monkeypatch.setattr(loops, "on_gpu", lambda x=ours: x)
+            monkeypatch.setenv("ENGRAX_EVENTS", "off")
+            jax.clear_caches()
+            found.append(f(*args))
+        jax.clear_caches()
+        return found
+
+    return both
+
+
+@pytest.mark.slow
+@pytest.mark.x64
+@pytest.mark.parametrize("name", ["two", "voltage"])
+def test_runs_are_equal(by, plans, name):
+    net, inputs = made(name, 5, 15)
+    first, second = by(lambda: net.run(inputs, record=recorded(net)))
+    assert len(plans) == (4 if name == "two" else 2)
+    assert float(second["slow" if name == "two" else "hidden"].mean()) > 0.01
+    close((first.outputs, first.state, first.recorded), (second.outputs, second.state, second.recorded))
+    if name == "voltage":
+        again = by(lambda: net.run(inputs[:3], second.state))
+        close(*[(r.outputs, r.state) for r in again])
+
+
+@pytest.mark.slow
+@pytest.mark.x64
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("two", "bptt"), ("custom", "bptt"), ("yin", "eprop"), ("cuba leak", "checkpoint"), ("relu", "truncation")],
+)
+def test_gradients_are_equal(by, plans, name, rule):
+    net, inputs = made(name, 5, 15)
+    first, second = by(lambda: RULES[rule].value_and_grad(net, trial_of(net, inputs)))
+    assert len(plans) >= 4, "kernels run both ways"
+    for leaf in jax.tree.leaves(second[1].projections["hidden->hidden" if name != "two" else "slow->fast"]):
+        assert float(jnp.linalg.norm(leaf)) > 1e-6
+    close(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.x64
+def test_runs_and_gradients_map_over_networks(by, plans):
+    net, inputs = made("lif", 3, 10)
+    trial = trial_of(net, inputs)
+
+    def gradient(gain):
+        weights = {n: p.replace(weight=p.weight * gain) for n, p in net.projections.items()}
+        return ex.rules.BPTT().value_and_grad(net.replace(projections=type(net.projections)(weights)), trial)
+
+    close(*by(lambda: jax.vmap(gradient)(jnp.array([0.8, 1.3]))))
+    assert plans
+
+
+def test_a_run_of_no_steps(by):
+    net, inputs = made("lif", 3, 4)
+    first, second = by(lambda: net.run(inputs.astype("float32")[:0]))
+    close((first.outputs, first.state), (second.outputs, second.state))
+
+
+def test_wide_components_are_left_to_the_scan(monkeypatch):
+    assert gpu.fits([512], "float32") and gpu.fits([100, 64, 2], "float32") and gpu.fits([256], "float64")
+    assert not gpu.fits([513], "float32") and not gpu.fits([300, 300], "float32")
+    assert not gpu.fits([257], "float64") and not gpu.fits([10], "bfloat16")
+    for capability in ("7.5", "gfx942"):
+        with monkeypatch.context() as patch:
+            patch.setattr(gpu, "_capability", lambda x=capability: x)
+            assert not gpu.fits([10], "float32")
+    monkeypatch.setattr(loops, "on_gpu", lambda: True)
+    monkeypatch.setattr(gpu, "UNITS", 8)
+    monkeypatch.setattr(persistent, "call", lambda *_: pytest.fail("too wide"))
+    net, inputs = made("lif", 3, 4)
+    net.run(inputs.astype("float32"))
+
+
+def launched(f):
+    """For each Triton kernel in what `f` is lowered to for CUDA, how many loads its innermost loops are ahead."""
+    text = jax.jit(f).trace().lower(lowering_platforms=("cuda",)).as_text()
+    stages = re.findall(r"num_stages = (\d+) : i32", text)
+    assert len(stages) == text.count("__gpu$xla.gpu.triton")
+    return [int(n) for n in stages]
+
+
+def lowered(dtype="float32", precision="float32", keep=EVERYTHING, stages=1):
+    starts, edges = component(19, 12, dtype, keep)
+    whole = component(19, 12, dtype, EVERYTHING)[0]
+    ran = jax.eval_shape(lambda: gpu.ahead(whole, edges, 12))
+    ran = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), ran)
+    assert launched(lambda: gpu.ahead(starts, edges, 12, precision=precision, interpret=False)) == [stages]
+    errors = after(whole, ran, 12, False, dtype, None)
+    assert launched(lambda: gpu.back(*errors, 12, precision=precision, interpret=False)) == [stages]
+
+
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_kernels_are_lowered_for_gpus(plans, held, precision):
+    plans.hold(held)
+    lowered(precision=precision, keep=frozenset(), stages=1 if held else 2)
+    lowered(precision=precision, stages=1 if held else 2)
+    assert {p.held for p in plans} == {held}
+
+
+def test_no_load_is_ahead_of_a_store(plans, monkeypatch):
+    """Without loops over tiles the one over steps is innermost, and Triton would read what is not yet written."""
+    monkeypatch.setattr(gpu, "TILE", 64)
+    plans.hold(False)
+    lowered(stages=1)
+    edges = [Edge(0, 1, 1, jnp.zeros((20, 100))), Edge(1, 0, 1, jnp.zeros((100, 20)))]
+    leak = Unit("leaky", {})
+    past = [jnp.zeros((1, 2, n)) for n in (100, 20)]
+    starts = [Start(leak, x[0, 0], x[0], None, None, None, x, ()) for x in past]
+    assert launched(lambda: gpu.ahead(starts, edges, 3, interpret=False)) == [2]
+    assert launched(lambda: gpu.ahead(starts, edges[1:], 3, interpret=False)) == [1]
+    ends = [End(leak, x.shape[2], {}, {}, x[0], None, None, 1, local=False, delta=True) for x in past]
+    assert launched(lambda: gpu.back(ends, edges[1:], [], 3, interpret=False)) == [2]
+
+
+@pytest.mark.x64
+def test_kernels_in_double_precision_are_lowered_for_gpus(plans):
+    lowered("float64")
+
+
+def test_what_triton_does_not_know_is_found_when_lowered(monkeypatch):
+    step = steps.ahead
+
+    def other(form, c, state, current):
+        after, output, above = step(form, c, state, current)
+        return after, jax.lax.sort(output), above
+
+    monkeypatch.setattr(steps, "ahead", other)
+    with pytest.raises(NotImplementedError, match="sort"):
+        lowered()
+
+
+def test_precision_has_a_name():
+    starts, edges = component(3, 4, "float32", EVERYTHING)
+    with pytest.raises(ArgumentError, match="bfloat16"):
+        gpu.ahead(starts, edges, 4, precision="bfloat")
+
+
+@pytest.mark.slow
+def test_products_of_bfloat16_change_errors_little(plans):
+    """Errors come back with weights and deltas that are rounded to 8 bits, along the same run."""
+    length = 12
+    starts, edges = component(19, length, "float32", EVERYTHING)
+    found = {p: jax.jit(partial(gpu.ahead, starts, edges, length, precision=p))() for p in gpu.PRECISIONS}
+    spikes = [unpacked(found[p][1]["bits"], SIZES[1], "float32") for p in gpu.PRECISIONS]
+    assert 0 < float(jnp.mean(jnp.abs(spikes[0] - spikes[1]))) < 0.05
+    errors = after(starts, found["float32"], length, False, "float32", None)
+    exact, rounded = (jax.jit(partial(gpu.back, *errors, length, precision=p))()[1] for p in gpu.PRECISIONS)
+    for x, y in zip(exact, rounded, strict=True):
+        assert 1e-5 < float(jnp.linalg.norm(y - x) / jnp.linalg.norm(x)) < 1e-2
