@@ -66,6 +66,7 @@ NETWORKS = {
     "narrow": lambda: layered(LIF(37, surrogate=su.Triangular(1.0, width=0.1), **FAST)),
     "wide": lambda: layered(ALIF(37, surrogate=su.MultiGaussian(), refractory=3.0, **FAST)),
     "custom": lambda: layered(LIF(37, surrogate=lambda x: 1 / (1 + 25 * x**2), refractory=2.0, **FAST)),
+    "betas": lambda: layered(ALIF(37, tau_adaptation=50.0, beta=PER_UNIT / 60, **FAST)),
     "cuba": lambda: layered(CuBaLIF(37, tau_synapse=PER_UNIT, refractory=2.0, **FAST)),
     "cuba leak": lambda: layered(
         CuBaLIF(37, reset="zero", input_scale="leak", tau=8.0, threshold=0.03), Rate(3, activation="sigmoid")
@@ -170,7 +171,10 @@ CASES = [(name, "bptt") for name in NETWORKS] + [
     *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage", "cuba leak", "relu")],
     *[(name, rule) for name in ("yin", "two") for rule in ("checkpoint", "truncation", "rates")],
     ("wide", "random"),
-    *[(name, "chunked") for name in ("alif", "leak", "yin", "alif zero", "wide", "cuba", "relu", "voltage")],
+    *[
+        (name, "chunked")
+        for name in ("alif", "betas", "leak", "yin", "alif zero", "wide", "cuba", "relu", "voltage", "cuba leak")
+    ],
 ]
 
 

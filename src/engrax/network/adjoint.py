@@ -227,14 +227,19 @@ def native_population(
     wanted: list[Wanted],
     *,
     delta: bool,
+    alike: bool = False,
 ) -> Adjoint:
     """`backward_population` of one that native loops ran, with gradients of each trial or all instead of delta.
 
     Args:
         outputs: None where no error comes in by outputs.
         delta: whether it is wanted, too.
+        alike: errors enter by the final state alone, in variables that move alike in all units.
     """
     steps = next(iter(tape.outputs.values())).shape[0]
+    if alike:
+        started, made = loops.back_alike(net, name, state, wanted, steps)
+        return Adjoint({}, {}, {name: started}, {}, made, {})
     entering = {f"at_{variable}": g for variable, g in variables.items()}
     entering |= {} if outputs is None else {"arriving": outputs}
     keep = {name} if delta else set()

@@ -225,6 +225,30 @@ def back(
     return returned
 
 
+def back_alike(
+    net: Network, name: str, last: PyTree, wanted: list[Wanted], steps: int
+) -> tuple[PyTree, dict[str, Array]]:
+    """`back` of a population's variables that move alike in all units (`Neuron.uniform`), by its first unit.
+
+    Args:
+        last: dE by the final state, in these variables alone. wanted: gradients of each trial, of one unit.
+
+    Returns:
+        dE by the initial state, and the gradients.
+    """
+    unit = resolve(net.populations[name]).loop()
+    # Neither spikes nor adaptation have a say in them.
+    linear = {n: x for n, x in unit.coefficients.items() if n in ("alpha", "gain", "synapse", "intake")}
+    one = Unit("leaky", {n: x[:1] if x.ndim else x for n, x in linear.items()}, synaptic=unit.synaptic)
+    synaptic = last.synaptic[:, :1] if unit.synaptic else None
+    end = End(one, 1, {}, {}, last.voltage[:, :1], None, synaptic, 0, local=True, delta=False)
+    gradients = [Gradient(0, w.delay, w.pre, w.trial_units) for w in wanted]
+    (found,), made = native.back([end], [], gradients, steps)
+    alike = {n: jnp.broadcast_to(found[n], last.voltage.shape) for n in ("voltage", "synaptic") if n in found}
+    started = jax.tree.map(jnp.zeros_like, last)._replace(**alike)
+    return started, {w.name: x for w, x in zip(wanted, made, strict=True)}
+
+
 def _counter(fields: dict[str, Any], waiting: Array | None) -> dict[str, Any]:
     """The refractory counter of a state that has one."""
     return {"refractory": waiting} if "refractory" in fields else {}

@@ -210,7 +210,9 @@ def _run_native(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lan
                 wanted.append(Wanted(s.label, name, p.delay or 0, sent, units))
             else:
                 wanted.append(Wanted(s.label, name, 0, Signal(1, traces.presynaptic(net, s, tape)), units))
-        found.append(native_population(net, name, tape, *entering, wanted, delta=delta))
+        shared = traces.shared(net, name)
+        alike = not delta and 0 < lane <= len(shared) and shared[lane - 1]
+        found.append(native_population(net, name, tape, *entering, wanted, delta=delta, alike=alike))
     states = jax.tree.map(lambda *x: jnp.stack(x), *[x.states[name] for x in found])
     felt = jnp.stack([x.delta[name] for x in found]) if delta else None
     return Felt(felt, states, {}, [x.weights for x in found])

@@ -40,7 +40,9 @@ from .stream import close, update
 
 
 def _at_least_one(name: str) -> Any:
-    def convert(x: Any) -> int:
+    def convert(x: Any) -> int | None:
+        if x is None:
+            return None
         if isinstance(x, bool) or not isinstance(x, int) or x < 1:
             raise ArgumentError(f"EProp: {name} must be an integer of at least 1, got {x!r}.")
         return x
@@ -57,7 +59,8 @@ class EProp(Rule):
         feedback_scale: standard deviation of random and adaptive feedback weights, value of uniform ones; None: 1,
             1 / sqrt(outputs) and 1 / sqrt(units). Symmetric feedback has no weights of its own.
         evaluation: "offline", "online" or "chunked".
-        chunk: steps a chunk.
+        chunk: steps a chunk; None: three times the largest number of presynaptic units, and 100 at least, so that a
+            chunk takes about as much memory as the traces.
         seed: draws the feedback weights of an unbound random rule.
         memory_budget: bytes that traces may take before online or chunked evaluation refuses.
         loss, reduction, scale, regularizers: see `Rule`.
@@ -73,7 +76,7 @@ class EProp(Rule):
     feedback: str = choice("feedback", "symmetric", routes.KINDS)
     feedback_scale: float | None = eqx.field(static=True, default=None)
     evaluation: str = choice("evaluation", "offline", ("offline", "online", "chunked"))
-    chunk: int = eqx.field(static=True, default=100, converter=_at_least_one("chunk"))
+    chunk: int | None = eqx.field(static=True, default=None, converter=_at_least_one("chunk"))
     seed: int = eqx.field(static=True, default=0)
     memory_budget: float = eqx.field(static=True, default=4 * 2.0**30)
 
@@ -129,7 +132,8 @@ class EProp(Rule):
             plan.check_memory(
                 trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget."
             )
-            evaluate = online if self.evaluation == "online" else lambda p, t: chunked(p, t, self.chunk)
+            size = self.chunk or max(100, *(3 * plan.pre_size(s) for s in plan.sources))
+            evaluate = online if self.evaluation == "online" else lambda p, t: chunked(p, t, size)
             loss, found = evaluate(plan, trial)
             weights, biases, parameters = assemble(plan, found)
         backwards = routes.feedback_gradients(net, weights)
