@@ -4,6 +4,7 @@ Warnings are errors (pyproject.toml). `@pytest.mark.x64` runs a test in double p
 lets garbage through to the library's own errors, which the type checker would otherwise pre-empt.
 """
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ import pytest  # noqa: E402
 # library are imported only where they are used.
 jaxtyping.install_import_hook("engrax", "typechecker.check")
 
+_TESTS = itertools.count(1)
+
 
 @pytest.fixture(autouse=True)
 def _marked(request: pytest.FixtureRequest) -> Iterator[None]:
@@ -32,6 +35,9 @@ def _marked(request: pytest.FixtureRequest) -> Iterator[None]:
     with jax.enable_x64(wide):
         yield
     jaxtyping.config.update("jaxtyping_disable", False)
+    # Every compiled program holds a few of the 65530 memory maps that Linux allows a process; beyond them LLVM aborts.
+    if next(_TESTS) % 100 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -222,6 +222,7 @@ def native_population(
     name: str,
     tape: Tape,
     outputs: Array | None,
+    sent: Sequence[Sent],
     variables: dict[str, Array],
     state: PyTree,
     wanted: list[Wanted],
@@ -233,6 +234,7 @@ def native_population(
 
     Args:
         outputs: None where no error comes in by outputs.
+        sent: errors from other populations.
         delta: whether it is wanted, too.
         alike: errors enter by the final state alone, in variables that move alike in all units.
     """
@@ -243,8 +245,9 @@ def native_population(
     entering = {f"at_{variable}": g for variable, g in variables.items()}
     entering |= {} if outputs is None else {"arriving": outputs}
     keep = {name} if delta else set()
+    inner = [Inner(name, "", x.delay, x.weight, error=x.delta) for x in sent]
     found = loops.back(
-        net, (name,), tape.kept, {name: entering}, {name: state}, [], wanted, steps, local=True, delta=keep
+        net, (name,), tape.kept, {name: entering}, {name: state}, inner, wanted, steps, local=True, delta=keep
     )
     return Adjoint(found.delta, {}, found.states, {}, found.weights, {})
 

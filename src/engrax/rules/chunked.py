@@ -9,6 +9,7 @@ What is known only at the end of the trials (terminal losses, firing rates) is f
 Memory: one chunk of activity, and batch x pre x post x (d + 1) numbers of traces.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxtyping import Array, PyTree
 from ..events import dense
 from ..kernels.units import Signal
 from ..losses import Terminal
-from ..network.adjoint import Path, backward_population, native_population, no_state
+from ..network.adjoint import Path, Sent, backward_population, native_population, no_state
 from ..network.engine import Tape, forward, port_delta
 from ..network.loops import Wanted, signal
 from ..synapses import transpose
@@ -45,10 +46,12 @@ class Felt(NamedTuple):
 
 
 class Lanes(NamedTuple):
-    """Cotangents of a population, stacked: position of each lane, and what enters along it (None: no error)."""
+    """Cotangents of a population: position of each lane, and what enters along it: by outputs (None: nothing), from
+    readouts, by variables and by the final state."""
 
     position: dict[Any, int]
     outputs: list[Array | None]
+    sent: list[list[Sent]]
     variables: list[dict[str, Array]]
     states: list[PyTree]
 
@@ -136,32 +139,36 @@ def _chunk(
     for name in dict.fromkeys(s.population for s in plan.sources):
         if name in ends:
             continue
-        paths = [p for p in plan.paths if p.projection.pre == name]
+        paths, sent = [p for p in plan.paths if p.projection.pre == name], []
         for path in paths:
             post = path.projection.post
-            back = transpose(path.weight, port_delta(net, path.projection, _delta(adjoints[post])[indices[post][LOSS]]))
-            outputs = add(outputs, {name: back})
-        lanes = _own_lanes(plan, name, tape, outputs, variables)
+            felt = port_delta(net, path.projection, _delta(adjoints[post])[indices[post][LOSS]])
+            if felt.ndim == 3:
+                sent.append(Sent(path.weight, felt, 0))
+            else:
+                outputs = add(outputs, {name: transpose(path.weight, felt)})
+        lanes = _own_lanes(plan, name, tape, outputs, variables, sent)
         for path in paths:
             _readout_lanes(plan, path, adjoints, indices, lanes)
         adjoints[name], indices[name] = _run(plan, name, state, tape, lanes, delta=False), lanes.position
     return _traces(plan, state, tape, adjoints, indices)
 
 
-def _own_lanes(plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any) -> Lanes:
+def _own_lanes(plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any, sent: Sequence[Sent] = ()) -> Lanes:
     zero_state = no_state(plan.net.populations[name], tape.outputs[name].shape[1])
-    lanes = Lanes({LOSS: 0}, [outputs.get(name)], [variables.get(name, {})], [zero_state])
+    lanes = Lanes({LOSS: 0}, [outputs.get(name)], [list(sent)], [variables.get(name, {})], [zero_state])
     leaves, treedef = jax.tree.flatten(zero_state)
     for c in range(len(leaves)):
         one = [jnp.ones_like(x) if i == c else x for i, x in enumerate(leaves)]
-        _append(lanes, c, None, {}, jax.tree.unflatten(treedef, one))
+        _append(lanes, c, [], jax.tree.unflatten(treedef, one))
     return lanes
 
 
-def _append(lanes: Lanes, key: Any, outputs: Array | None, variables: dict[str, Array], state: PyTree) -> None:
+def _append(lanes: Lanes, key: Any, sent: list[Sent], state: PyTree) -> None:
     lanes.position[key] = len(lanes.outputs)
-    lanes.outputs.append(outputs)
-    lanes.variables.append(variables)
+    lanes.outputs.append(None)
+    lanes.sent.append(sent)
+    lanes.variables.append({})
     lanes.states.append(state)
 
 
@@ -175,8 +182,7 @@ def _readout_lanes(plan: Plan, path: Path, adjoints: Any, indices: Any, lanes: L
     for c in range(traces.depth(net, post)):
         reach = port_delta(net, path.projection, _delta(adjoints[post])[indices[post][c]])
         for k in range(plan.outputs(post)):
-            g = jnp.broadcast_to(reach[:, :, k : k + 1], (*reach.shape[:2], size))
-            _append(lanes, (post, c, k), g, {}, zero_state)
+            _append(lanes, (post, c, k), [Sent(jnp.ones((1, size), net.dtype), reach[:, :, k : k + 1], 0)], zero_state)
 
 
 def _delta(felt: Felt) -> Array:
@@ -189,7 +195,11 @@ def _run(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lanes, *, 
     if name in tape.kept:
         return _run_native(plan, name, state, tape, lanes, delta=delta)
     zero, first = jnp.zeros_like(tape.outputs[name]), lanes.variables[0]
-    outputs = jnp.stack([zero if x is None else x for x in lanes.outputs])
+    arriving = [
+        sum((transpose(s.weight, s.delta) for s in sent), zero if x is None else x)
+        for x, sent in zip(lanes.outputs, lanes.sent, strict=True)
+    ]
+    outputs = jnp.stack(arriving)
     variables = [{v: given.get(v, jnp.zeros_like(g)) for v, g in first.items()} for given in lanes.variables]
     found = jax.vmap(lambda o, v, s: backward_population(plan.net, name, tape, o, v, s))(
         outputs, stack(variables), stack(lanes.states)
@@ -200,7 +210,7 @@ def _run(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lanes, *, 
 def _run_native(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lanes, *, delta: bool) -> Felt:
     net, own = plan.net, [s for s in plan.sources if s.population == name]
     found = []
-    for lane, entering in enumerate(zip(lanes.outputs, lanes.variables, lanes.states, strict=True)):
+    for lane, entering in enumerate(zip(lanes.outputs, lanes.sent, lanes.variables, lanes.states, strict=True)):
         wanted = []
         for s in own:
             units = None if lane == 0 else _sizes(plan, state, s, len(lanes.states))[lane - 1]
