@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PyTree
 
 from ..errors import ArgumentError, unknown
 from ..network import Network
-from ..network.engine import delayed, forward
+from ..network.engine import forward
+from ..network.tape import delayed
 from ..parameter import resolve
 from ..trial import Trial
 

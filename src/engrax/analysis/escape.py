@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 from ..events import dense
 from ..losses import Loss, Terminal
 from ..network import Network, trainable_leaves
-from ..network.engine import add_current, zero_current
+from ..network.tape import add_current, zero_current
 from ..neurons import variable
 from ..parameter import positive_integer, resolve
 from ..rules import Rule

@@ -17,73 +17,12 @@ from ..events import Events, dense
 from ..kernels.library import differentiable
 from ..neurons import variable
 from ..parameter import resolve
-from ..synapses import Projection, drive, fan_out, outer
+from ..synapses import Projection, drive, fan_out
 from . import loops
 from .graph import components
 from .loops import Inner, Kept
 from .network import Network, NetworkState, Record
-
-
-class Tape(NamedTuple):
-    """A run as rules read it.
-
-    outputs: of inputs (arrays or events) and populations, (time, batch, units).
-    history: outputs before the run, (depth, batch, units), oldest first.
-    states: each population's state before each step, leaves (time, batch, units).
-    currents: (time, batch, units) or (time, batch, ports, units).
-    kept: what native loops kept of the populations that they ran, instead of states and currents.
-    """
-
-    outputs: dict[str, Any]
-    history: dict[str, Array]
-    states: dict[str, PyTree]
-    currents: dict[str, Array]
-    kept: dict[str, Kept]
-
-    def presynaptic(self, projection: Projection) -> Array:
-        """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
-        return delayed(self.outputs[projection.pre], self.history[projection.pre], projection.delay or 0)
-
-    def gradient(self, projection: Projection, delta: Array) -> Array:
-        """The gradient by `projection`'s effective weight, from what its target felt at each step."""
-        sent, delay = self.outputs[projection.pre], projection.delay or 0
-        if not isinstance(sent, Events):
-            return outer(delta, self.presynaptic(projection))
-        steps, past = len(delta), self.history[projection.pre]
-        made = outer(delta[delay:], sent[: max(steps - delay, 0)])
-        first = past.shape[0] - delay
-        return made + outer(delta[:delay], past[first : first + min(delay, steps)]) if delay else made
-
-
-def delayed(outputs: Array, history: Array, delay: int) -> Array:
-    """A sequence (time, batch, units) as it was `delay` steps ago, what came before it taken from its history."""
-    if not delay:
-        return outputs
-    steps, depth = outputs.shape[0], history.shape[0]
-    past = history[depth - delay : depth - delay + min(delay, steps)]
-    return jnp.concatenate([past, outputs[: steps - delay]]) if delay < steps else past
-
-
-def zero_current(net: Network, name: str, leading: tuple[int, ...]) -> Array:
-    """A current of zeros for a population, with the given leading axes."""
-    neuron = net.populations[name]
-    ports = (len(neuron.ports),) if neuron.ports else ()
-    return jnp.zeros((*leading, *ports, neuron.size), net.dtype)
-
-
-def add_current(net: Network, projection: Projection, current: Array, added: Array) -> Array:
-    """`current` plus what one projection contributes, at its port if it has one."""
-    if projection.port is None:
-        return current + added
-    port = net.populations[projection.post].ports.index(projection.port)
-    return current.at[..., port, :].add(added)
-
-
-def port_delta(net: Network, projection: Projection, delta: Array) -> Array:
-    """The part of a population's delta that belongs to one projection's port."""
-    if projection.port is None:
-        return delta
-    return delta[..., net.populations[projection.post].ports.index(projection.port), :]
+from .tape import Tape, add_current, delayed, zero_current
 
 
 def _contribution(fan: Array, bias: Array | None, pre: Any) -> Array:

@@ -14,7 +14,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import ArgumentError
 from ..network import Network
-from ..network.adjoint import Adjoint, Cotangents, Path, backward, split_parameters, split_state
+from ..network.adjoint import backward
+from ..network.cotangents import Adjoint, Cotangents, Path, split_parameters, split_state
 from ..network.engine import forward
 from ..trial import Trial
 from .chunks import cut, padded

@@ -19,9 +19,11 @@ from jaxtyping import Array, PyTree
 from ..events import dense
 from ..kernels.units import Signal
 from ..losses import Terminal
-from ..network.adjoint import Path, Sent, backward_population, native_population, no_state
-from ..network.engine import Tape, forward, port_delta
+from ..network.adjoint import backward_population, native_population
+from ..network.cotangents import Path, Sent, no_state
+from ..network.engine import forward
 from ..network.loops import Wanted, signal
+from ..network.tape import Tape, port_delta
 from ..synapses import transpose
 from ..trial import Trial
 from . import traces

@@ -16,7 +16,8 @@ from .._checks import check_key
 from ..errors import ArgumentError, LossError, RuleError
 from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
 from ..network import Network
-from ..network.adjoint import Cotangents, Path, backward
+from ..network.adjoint import backward
+from ..network.cotangents import Cotangents, Path
 from ..network.engine import forward
 from ..parameter import choice
 from ..trial import Trial

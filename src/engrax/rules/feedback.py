@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import RuleError
 from ..network import Feedback, Network
-from ..network.adjoint import Path, split_state
+from ..network.cotangents import Path, split_state
 from ..synapses import Dense
 from .rule import has_parameters
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..losses import Running, Terminal
-from ..network.adjoint import pull_parameters, split_parameters
+from ..network.cotangents import pull_parameters, split_parameters
 from ..trial import Trial
 from . import traces
 from .online import Gradient, Plan, advance, finish, step_loss, traces_shape

@@ -14,7 +14,7 @@ from jaxtyping import Array
 from ..errors import MemoryBudgetError, RuleError
 from ..losses import FiringRate, Loss, Running, Terminal
 from ..network import Network, NetworkState
-from ..network.adjoint import Path
+from ..network.cotangents import Path
 from ..network.engine import forward
 from . import traces
 from .feedback import readouts

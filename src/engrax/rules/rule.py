@@ -18,7 +18,7 @@ from ..errors import ArgumentError, RuleError, unknown
 from ..kernels.library import differentiable
 from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
 from ..network import Network, trainable_leaves
-from ..network.adjoint import Adjoint, pull_parameters, split_state
+from ..network.cotangents import Adjoint, pull_parameters, split_state
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
 from ..trial import Trial

@@ -22,8 +22,8 @@ from jaxtyping import Array, PyTree
 
 from ..errors import RuleError
 from ..network import Network
-from ..network.adjoint import Path, split_parameters, split_state
-from ..network.engine import Tape
+from ..network.cotangents import Path, split_parameters, split_state
+from ..network.tape import Tape
 from ..neurons.base import slots
 from ..parameter import resolve
 from .feedback import readouts

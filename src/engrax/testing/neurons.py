@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..network.adjoint import split_state
+from ..network.cotangents import split_state
 from ..neurons import Neuron
 from ..neurons.base import slots
 from ..parameter import resolve
