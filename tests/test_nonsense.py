@@ -220,7 +220,12 @@ CALLS = {
     "BPTT": (
         ex.rules.BPTT,
         {},
-        {**LOSS, "checkpoint": ("abc", THING, False, 1.5, NAN, 0, -1, [2]), "truncation": NO_STEPS},
+        {
+            **LOSS,
+            "checkpoint": ("abc", THING, False, 1.5, NAN, 0, -1, [2]),
+            "truncation": NO_STEPS,
+            "memory_budget": tuple(x for x in (*NO_POSITIVE, [1.0]) if x is not None),
+        },
     ),
     "BPTT's two blocks": (ex.rules.BPTT, {"checkpoint": 3, "truncation": 6}, {"truncation": (7,), "checkpoint": (4,)}),
     "EProp": (
@@ -230,7 +235,7 @@ CALLS = {
             **LOSS,
             "feedback": NO_CHOICE,
             "evaluation": NO_CHOICE,
-            "chunk": (*NO_STEPS, None),
+            "chunk": NO_STEPS,
             "seed": ("abc", None, THING, True, 1.5, NAN, -1),
             "memory_budget": (*NO_POSITIVE, [1.0]),
         },

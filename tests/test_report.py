@@ -158,7 +158,9 @@ def test_nonsense_is_refused(tmp_path: Path) -> None:
 def test_the_page_is_served_until_ctrl_c(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text("<p>µ</p>", encoding="utf-8")
-    code = f"from pathlib import Path; from engrax.cli.report import _serve; _serve(Path({str(page)!r}), 0)"
+    # A shell that runs tests in the background lets its children ignore Ctrl-C.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from pathlib import Path; "
+    code += f"from engrax.cli.report import _serve; _serve(Path({str(page)!r}), 0)"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
