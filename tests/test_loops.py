@@ -136,7 +136,15 @@ def recorded(net):
     return (*variables, *net.populations)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def daily(cases, chosen):
+    """The chosen cases every day, the others at night."""
+    return [
+        x if x in chosen else pytest.param(*([x] if isinstance(x, str) else x), marks=pytest.mark.nightly)
+        for x in cases
+    ]
+
+
+@pytest.mark.parametrize("name", daily(NETWORKS, ("refractory", "alif zero", "yin", "two", "synaptic", "relu")))
 def test_runs_are_equal(by, name):
     net, inputs = made(name)
     first, second = by(lambda: net.run(inputs, record=recorded(net)))
@@ -178,7 +186,15 @@ CASES = [(name, "bptt") for name in NETWORKS] + [
 ]
 
 
-@pytest.mark.parametrize(("name", "rule"), CASES)
+DAILY = [
+    *[(name, "bptt") for name in ("lif", "leak", "alif zero", "yin", "custom", "voltage", "cuba leak", "tanh", "two")],
+    *[("yin", "eprop"), ("voltage", "eprop"), ("wide", "random")],
+    *[("two", "checkpoint"), ("yin", "truncation"), ("two", "rates")],
+    *[(name, "chunked") for name in ("betas", "yin", "cuba leak", "voltage")],
+]
+
+
+@pytest.mark.parametrize(("name", "rule"), daily(CASES, DAILY))
 def test_gradients_are_equal(by, name, rule):
     net, inputs = made(name)
     first, second = by(lambda: RULES[rule].value_and_grad(net, trial_of(net, inputs)))
