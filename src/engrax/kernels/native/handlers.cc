@@ -2,6 +2,7 @@
 // the processor has.
 
 #include "parallel.h"
+#include "processor.h"
 
 namespace ffi = xla::ffi;
 
@@ -27,14 +28,9 @@ struct Kernels {
 
   Kernels() {
 #ifdef ENGRAX_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
-      rows = avx512::rows<T>;
-      columns = avx512::columns<T>;
-    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      rows = avx2::rows<T>;
-      columns = avx2::columns<T>;
-    }
+    const auto has = widest();
+    if (has == Instructions::kAvx512) rows = avx512::rows<T>, columns = avx512::columns<T>;
+    if (has == Instructions::kAvx2) rows = avx2::rows<T>, columns = avx2::columns<T>;
 #endif
   }
 

@@ -8,6 +8,7 @@
 #include "arrays.h"
 #include "loops.h"
 #include "parallel.h"
+#include "processor.h"
 
 #define ENGRAX_DECLARE(NAME)                                     \
   namespace engrax::NAME {                                       \
@@ -33,14 +34,9 @@ struct Loops {
 
   Loops() {
 #ifdef ENGRAX_X86
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f")) {
-      ahead = avx512::ahead<T>;
-      back = avx512::back<T>;
-    } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      ahead = avx2::ahead<T>;
-      back = avx2::back<T>;
-    }
+    const auto has = widest();
+    if (has == Instructions::kAvx512) ahead = avx512::ahead<T>, back = avx512::back<T>;
+    if (has == Instructions::kAvx2) ahead = avx2::ahead<T>, back = avx2::back<T>;
 #endif
   }
 
