@@ -98,10 +98,13 @@ def test_nonsense_is_refused(call, message):
 @pytest.mark.parametrize("delay", [None, 3, 40])
 def test_runs(mode, real, delay):
     net, x = network(delay=delay), raster(real)
-    first, second = net.run(ex.Events.of(x)), net.run(jnp.asarray(x))
+    first, second = [net.run(given, record=("hidden",)) for given in (ex.Events.of(x), jnp.asarray(x))]
     close((first.outputs, first.state), (second.outputs, second.state))
+    # What comes 40 steps late comes in the second run.
+    assert delay == 40 or float(second["hidden"].mean()) > 0.005
     more = [net.run(given, second.state).outputs for given in (ex.Events.of(x), jnp.asarray(x))]
     close(*more)
+    assert float(jnp.abs(more[1]).max()) > 1e-3
 
 
 RULES = {
@@ -119,6 +122,7 @@ def test_gradients(mode, rule, real):
     net, x = network(), raster(real)
     found = [RULES[rule].value_and_grad(net, ex.Trial(given, targets())) for given in (ex.Events.of(x), jnp.asarray(x))]
     close(*found)
+    assert float(jnp.linalg.norm(found[1][1].projections["input->hidden"].weight)) > 1e-6
 
 
 @pytest.mark.parametrize("hidden", [LSTM(9), LIF(17, tau=ex.trainable(np.linspace(5.0, 20, 17), positive=True))])

@@ -248,6 +248,7 @@ def wide(dtype, real):
 @pytest.mark.parametrize("real", [False, True])
 def test_wide_networks(by, real):
     net, trial = wide(jnp.float64, real)
+    assert float(net.run(trial.inputs, record=("hidden",))["hidden"].mean()) > 0.005
     close(*by(lambda: ex.rules.BPTT().value_and_grad(net, trial)))
 
 
