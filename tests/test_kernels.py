@@ -13,7 +13,9 @@ from jax.test_util import check_grads
 
 import engrax as ex
 from engrax import kernels
-from engrax.kernels import columns, rows
+from engrax.kernels import columns, loops, rows
+from engrax.kernels.products import weighted
+from engrax.kernels.units import Signal
 
 # Widths below, at and between whole vectors of every instruction set; lengths below and above a block and a part.
 SHAPES = [(1, 8, 8), (5, 9, 13), (64, 100, 100), (130, 300, 257), (1100, 40, 33), (3000, 70, 130), (7, 16, 8)]
@@ -82,7 +84,9 @@ def test_vmap_is_a_loop(mode, axes):
 THREADS = """
 import hashlib, os, jax, numpy as np
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:int(os.environ["CORES"])])
-from engrax.kernels import columns, rows
+from engrax.kernels import columns, loops, rows
+from engrax.kernels.products import weighted
+from engrax.kernels.units import Signal
 draw = np.random.default_rng(0)
 a = jax.numpy.asarray(np.float32((draw.random((3000, 70)) < 0.1) * draw.standard_normal((3000, 70))))
 b, d = (jax.numpy.asarray(np.float32(draw.standard_normal((size, 130)))) for size in (70, 3000))
@@ -150,3 +154,67 @@ def test_without_the_library_it_cannot_be_on(monkeypatch):
     monkeypatch.setattr("engrax.kernels.library.load", lambda: False)
     with pytest.raises(ex.errors.ArgumentError, match="compiler"):
         kernels.mode()
+
+
+@NATIVE
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.x64)])
+@pytest.mark.parametrize(("share", "real"), [(0.0, False), (0.03, False), (0.03, True), (0.9, False)])
+@pytest.mark.parametrize("shape", [(1, 1, 16), (70, 9, 41), (3, 2000, 100)], ids=str)
+def test_rasters_are_listed(shape, share, real, dtype):
+    draw = np.random.default_rng(3)
+    raster = np.where(draw.random(shape) < share, draw.standard_normal(shape) if real else 1.0, 0.0).astype(dtype)
+    listed = loops.listed(jnp.asarray(raster))
+    (what,), spans, places = map(np.asarray, listed.where)
+    assert what == (0 if np.mean(raster != 0) > 0.25 else 2 if raster.any() and real else 1)
+    if what:
+        rows = raster.reshape(-1, shape[-1])
+        assert len(spans) == len(rows)
+        for row, (start, count) in zip(rows, spans, strict=True):
+            np.testing.assert_array_equal(places[start : start + count], np.flatnonzero(row))
+
+
+@NATIVE
+def test_what_is_denser_than_it_looked_is_listed_all_the_same():
+    # Every second row is looked at: the full ones are not.
+    raster = np.zeros((2 * 256, 1, 20), np.float32)
+    raster[1::2] = 1
+    what, spans, places = loops.listed(jnp.asarray(raster)).where
+    assert int(what[0]) == 1
+    np.testing.assert_array_equal(spans[:, 1], 20 * (np.arange(512) % 2))
+    np.testing.assert_array_equal(places[spans[1, 0] : spans[1, 0] + 20], np.arange(20))
+    assert int(spans[1, 0]) + 20 <= int(spans[3, 0])
+
+
+@NATIVE
+@pytest.mark.parametrize("rule", [ex.rules.BPTT(), ex.rules.EProp(), ex.rules.EProp(evaluation="chunked", chunk=7)])
+@pytest.mark.parametrize("case", ["ones", "numbers", "dense"])
+def test_a_list_moves_no_bit(rule, case, monkeypatch, key):
+    populations = {"hidden": ex.neurons.ALIF(30, beta=0.2, tau=8.0, threshold=0.6), "readout": ex.neurons.LI(3)}
+    projections = [
+        ex.Dense("input", "hidden", delay=2),
+        ex.Dense("hidden", "hidden"),
+        ex.Dense("hidden", "readout"),
+        ex.Dense("input", "readout"),
+    ]
+    net = ex.Network(populations, projections, inputs={"input": 50}, outputs="readout", key=key)
+    draw = np.random.default_rng(0)
+    inputs = (draw.random((40, 5, 50)) < (0.6 if case == "dense" else 0.1)).astype(np.float32)
+    if case == "numbers":
+        inputs *= draw.standard_normal(inputs.shape).astype(np.float32)
+    trial = ex.Trial(jnp.asarray(inputs), jnp.asarray(draw.standard_normal((40, 5, 3)), jnp.float32))
+    found = [rule.value_and_grad(net, trial)]
+    assert float(net.run(trial.inputs, record=("hidden",))["hidden"].mean()) > 0.01
+    monkeypatch.setattr(loops, "listed", lambda x: Signal(x.shape[-1], x))
+    jax.clear_caches()
+    found.append(rule.value_and_grad(net, trial))
+    for x, y in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 7, 13), (64, 140, 100), (3, 2, 5000), (0, 4, 5)], ids=str)
+def test_sums_over_trials(mode, shape):
+    draw = np.random.default_rng(sum(shape))
+    g, x = draw.standard_normal((shape[0], shape[2])), draw.standard_normal(shape)
+    found = jax.jit(weighted)(jnp.asarray(g), jnp.asarray(x))
+    np.testing.assert_allclose(found, np.einsum("bn,bkn->kn", g, x), rtol=1e-12, atol=1e-12)

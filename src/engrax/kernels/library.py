@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from ..errors import ArgumentError, unknown
 
-_KINDS = ("rows", "columns", "ahead", "back")
+_KINDS = ("rows", "columns", "weighted", "list", "ahead", "back")
 _TYPES = {jnp.dtype("float32"): "f32", jnp.dtype("float64"): "f64"}
 _SUFFIXES = (".so", ".dylib", ".dll")
 MODES = ("off", "auto", "on")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from . import library
-from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, Edge, End, Gradient, Start, Unit, those
+from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, Edge, End, Gradient, Signal, Start, Unit, those
 
 # As `Keep` and `Has` in native/loops.cc.
 _KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "synaptic": 8, "phi": 16, "slopes": 32}
@@ -44,6 +44,18 @@ def fits(sizes: Sequence[int], dtype: Any) -> bool:
     from . import gpu
 
     return gpu.fits(sizes, dtype)
+
+
+def listed(numbers: Array) -> Signal:
+    """What is sent, (steps, batch, units), with a list of what is not zero: numbers that are read more than once."""
+    units = numbers.shape[-1]
+    # Few units are looked through as fast; places are 32-bit integers.
+    if on_gpu() or units < _PAD or numbers.size >= 1 << 31:
+        return Signal(units, numbers)
+    length = numbers.size // units
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((1,), (length, 2), (numbers.size,))]
+    found = _called("list", [numbers], shapes, numbers.dtype)
+    return Signal(units, numbers, where=tuple(found))
 
 
 def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[dict[str, Array]]:

@@ -43,6 +43,15 @@ def columns(a: Float[Array, "*groups m k"], b: Float[Array, "*groups m n"]) -> F
     return _plain_columns(a, b) if library.mode() == "off" else _grouped(_columns, a, b)
 
 
+def weighted(g: Float[Array, "trials n"], x: Float[Array, "trials k n"]) -> Float[Array, "k n"]:
+    """The sum over trials of `g[:, None] * x`. JAX cannot differentiate it where it is native."""
+    name = library.target("weighted", x.dtype) if library.loops() and jax.default_backend() == "cpu" else None
+    if name is None or x.size == 0:
+        return jnp.einsum("bn,bkn->kn", g, x)
+    call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), vmap_method="sequential")
+    return call(g, x)
+
+
 def _grouped(primitive: Primitive, a: Array, b: Array) -> Array:
     groups = a.shape[:-2]
     count = math.prod(groups)

@@ -66,6 +66,7 @@ class Signal(NamedTuple):
     """What units send: `numbers` (steps, batch, units), `bits` (steps, batch, words), 32 to a word, or `events`.
 
     history: what they sent before, (depth, batch, units), oldest first, where a delay reaches it.
+    where: places at which `numbers` are not zero, by `loops.listed`.
     """
 
     units: int
@@ -73,10 +74,11 @@ class Signal(NamedTuple):
     bits: Array | None = None
     events: Events | None = None
     history: Array | None = None
+    where: tuple[Array, ...] = ()
 
     def fields(self) -> list[int]:
         """Units, form, depth and capacity, as native/loops.cc reads them."""
-        form = 0 if self.numbers is not None else 1 if self.bits is not None else 2
+        form = 1 if self.bits is not None else 4 if self.where else 0 if self.numbers is not None else 2
         capacity = 0
         if self.events is not None:
             form, capacity = 2 if self.events.values is None else 3, self.events.places.shape[-1]
@@ -85,7 +87,7 @@ class Signal(NamedTuple):
     def arrays(self) -> list[Array]:
         """As listed there."""
         events = (None, None) if self.events is None else (self.events.places, self.events.values)
-        return those(self.numbers, self.bits, *events, self.history)
+        return those(self.numbers, self.bits, *events, *self.where, self.history)
 
 
 class Start(NamedTuple):

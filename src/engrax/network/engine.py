@@ -122,6 +122,7 @@ def _forward(
         if units is None:
             ran.append(_scan(component, sources, state))
         else:
+            kept.update(_listed(component, inputs, kept))
             ran.append(_loop(component, units, sources, kept, state))
         sources.update(ran[-1].outputs)
         kept.update(ran[-1].kept)
@@ -158,6 +159,12 @@ def _loop(
     )
     last, outputs, recorded, made = found
     return _Ran(last, outputs, recorded, {}, {}, made)
+
+
+def _listed(component: _Component, inputs: dict[str, Any], kept: dict[str, Kept]) -> dict[str, Kept]:
+    """Rasters that a component is given and errors will meet again, looked through but once."""
+    read = {p.pre for p in component.external if p.pre in inputs and p.pre not in kept} if component.tape else set()
+    return {name: Kept(loops.listed(inputs[name]), {}) for name in read if not isinstance(inputs[name], Events)}
 
 
 def _held(component: _Component, state: NetworkState) -> tuple[dict[str, PyTree], dict[str, Array]]:

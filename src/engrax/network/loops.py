@@ -73,6 +73,11 @@ def signal(name: str, delay: int, outputs: dict[str, Any], kept: dict[str, Kept]
     return sent._replace(history=history[name] if delay else None)
 
 
+def listed(numbers: Array) -> Signal:
+    """What an input sends, and where it is not zero."""
+    return native.listed(numbers)
+
+
 def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
     """How native loops step every population of a component; None where they do not."""
     if not (available(net.dtype) and native.fits([net.populations[n].size for n in group], net.dtype)):

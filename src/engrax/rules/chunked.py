@@ -6,7 +6,8 @@ one for every state variable of each readout it reaches (the new filtered traces
 in through the old traces, multiplied by the lane's cotangent of the chunk's first state.
 
 What is known only at the end of the trials (terminal losses, firing rates) is found by one more forward pass before.
-Memory: one chunk of activity, and batch x pre x post x (d + 1) numbers of traces.
+Memory: one chunk of activity, and batch x pre x post x (d + 1) numbers of traces, here (batch, port, pre, unit or 1):
+presynaptic units before units, as sums over a chunk come.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..events import dense
+from ..kernels.products import weighted
 from ..kernels.units import Signal
 from ..losses import Terminal
 from ..network.adjoint import backward_population, native_population
@@ -27,7 +29,7 @@ from ..network.tape import Tape, port_delta
 from ..synapses import transpose
 from ..trial import Trial
 from . import traces
-from .chunks import cut, padded
+from .chunks import in_chunks
 from .feedback import readouts
 from .local import per_step
 from .online import Gradient, LocalState, Plan, step_loss, traces_shape
@@ -62,14 +64,11 @@ def chunked(plan: Plan, trial: Trial, size: int) -> tuple[Array, Gradient]:
     """Loss and gradient (by source label) of a batch of trials."""
     net = plan.net
     targets, running, terminal = per_step(plan, trial)
-    size = min(size, trial.steps)
-    inputs = cut(padded(net.check_inputs(trial.inputs), size), size)
-    valid = cut(padded(trial.valid().astype(net.dtype), size), size)
-    terminal = cut(padded(terminal, size), size)
-    value, gradients, total = _ahead(plan, trial, inputs, valid, terminal)
+    inputs, valid = net.check_inputs(trial.inputs), trial.valid().astype(net.dtype)
+    value, gradients, total = _ahead(plan, trial, (inputs, valid, terminal), size)
     zero = {s.label: jnp.zeros(traces_shape(plan, s), net.dtype) for s in plan.sources}
 
-    def body(carry: Any, xs: Any) -> Any:
+    def body(carry: Any, xs: Any, last: bool) -> Any:
         state, value, sums = carry
         inputs, valid, targets, running, terminal = xs
         # Events are a raster of this chunk here.
@@ -81,14 +80,14 @@ def chunked(plan: Plan, trial: Trial, size: int) -> tuple[Array, Gradient]:
         spikes = {n: tape.outputs[n] for n in plan.counted}
         rates = rate_cotangents(plan.regularizers, net, spikes, valid, total, state.activity)
         activity = count(state.activity, spikes, valid, plan.counted)
-        eligibility, filtered, found = _chunk(plan, state, tape, entering, rates)
+        eligibility, filtered, found = _chunk(plan, state, tape, entering, rates, last)
         state = LocalState(after, eligibility, filtered, {}, {}, {}, activity)
-        return (state, value + more, jax.tree.map(jnp.add, sums, found)), None
+        return state, value + more, jax.tree.map(jnp.add, sums, found)
 
     start = plan.start(trial.batch)
-    start = LocalState(start.network, start.eligibility, start.filtered, {}, {}, {}, start.activity)
-    xs = (inputs, valid, cut(padded(targets, size), size), cut(padded(running, size), size), terminal)
-    (state, value, sums), _ = jax.lax.scan(body, (start, value, zero), xs)
+    turned = lambda tree: jax.tree.map(lambda x: jnp.swapaxes(x, -1, -2), tree)
+    start = LocalState(start.network, turned(start.eligibility), turned(start.filtered), {}, {}, {}, start.activity)
+    state, value, sums = in_chunks(body, (start, value, zero), (inputs, valid, targets, running, terminal), size)
     return value + penalty(plan.regularizers, net, state.activity), sums
 
 
@@ -98,26 +97,29 @@ def _running(plan: Plan, outputs: dict[str, Array], targets: Any, weights: Any) 
 
 
 def _ahead(
-    plan: Plan, trial: Trial, inputs: Any, valid: Array, weights: dict[str, Array]
+    plan: Plan, trial: Trial, given: tuple[Any, Array, dict[str, Array]], size: int
 ) -> tuple[Array, dict[str, Array], Activity]:
-    """Terminal losses, their gradients by each output's weighted sum, and the whole trials' activity."""
-    net = plan.net
+    """Terminal losses, their gradients by each output's weighted sum, and the whole trials' activity.
+
+    given: inputs, valid steps, and the steps' weights in the terminal losses.
+    """
+    net, (_, valid, weights) = plan.net, given
     value = jnp.zeros((), net.dtype)
     nothing = no_activity(net, trial.batch)
     if not weights and not plan.late:
-        return value, {}, nothing._replace(steps=jnp.sum(valid, axis=(0, 1)))
+        return value, {}, nothing._replace(steps=jnp.sum(valid, axis=0))
 
-    def body(carry: Any, xs: Any) -> Any:
+    def body(carry: Any, xs: Any, last: bool) -> Any:
         state, activity, totals = carry
         inputs, valid, weights = xs
         outputs, state, recorded, _ = forward(net, inputs, state, record=plan.counted)
         activity = count(activity, recorded, valid, plan.counted)
         more = {n: jnp.einsum("tb,tbk->bk", w.astype(net.dtype), outputs[n]) for n, w in weights.items()}
-        return (state, activity, jax.tree.map(jnp.add, totals, more)), None
+        return state, activity, jax.tree.map(jnp.add, totals, more)
 
     totals = {n: jnp.zeros((trial.batch, net.populations[plan.specs[n].population].size), net.dtype) for n in weights}
     start = (net.init_state(trial.batch), nothing, totals)
-    (_, activity, totals), _ = jax.lax.scan(body, start, (inputs, valid, weights))
+    _, activity, totals = in_chunks(body, start, given, size)
     targets, gradients = by_label(net, trial.targets, "targets"), {}
     for label, total in totals.items():
         loss = plan.losses[label]
@@ -128,15 +130,16 @@ def _ahead(
 
 
 def _chunk(
-    plan: Plan, state: LocalState, tape: Tape, entering: dict[str, Array], rates: dict[str, Array]
+    plan: Plan, state: LocalState, tape: Tape, entering: dict[str, Array], rates: dict[str, Array], last: bool
 ) -> tuple[dict[str, list[Array]], dict[str, list[Array]], Gradient]:
+    """Traces at the chunk's end, unless it is the last one, and its gradient."""
     net, ends = plan.net, readouts(plan.net)
     outputs, variables = enter(net, entering)
     outputs = add(outputs, rates)
     adjoints: dict[str, Felt] = {}
     indices: dict[str, dict[Any, int]] = {}
     for name in ends:
-        lanes = _own_lanes(plan, name, tape, outputs, variables)
+        lanes = _own_lanes(plan, name, tape, outputs, variables, last=last)
         adjoints[name], indices[name] = _run(plan, name, state, tape, lanes, delta=True), lanes.position
     for name in dict.fromkeys(s.population for s in plan.sources):
         if name in ends:
@@ -149,18 +152,20 @@ def _chunk(
                 sent.append(Sent(path.weight, felt, 0))
             else:
                 outputs = add(outputs, {name: transpose(path.weight, felt)})
-        lanes = _own_lanes(plan, name, tape, outputs, variables, sent)
-        for path in paths:
+        lanes = _own_lanes(plan, name, tape, outputs, variables, sent, last=last)
+        for path in paths if not last else ():
             _readout_lanes(plan, path, adjoints, indices, lanes)
         adjoints[name], indices[name] = _run(plan, name, state, tape, lanes, delta=False), lanes.position
-    return _traces(plan, state, tape, adjoints, indices)
+    return _traces(plan, state, tape, adjoints, indices, last)
 
 
-def _own_lanes(plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any, sent: Sequence[Sent] = ()) -> Lanes:
+def _own_lanes(
+    plan: Plan, name: str, tape: Tape, outputs: Any, variables: Any, sent: Sequence[Sent] = (), *, last: bool
+) -> Lanes:
     zero_state = no_state(plan.net.populations[name], tape.outputs[name].shape[1])
     lanes = Lanes({LOSS: 0}, [outputs.get(name)], [list(sent)], [variables.get(name, {})], [zero_state])
     leaves, treedef = jax.tree.flatten(zero_state)
-    for c in range(len(leaves)):
+    for c in range(0 if last else len(leaves)):
         one = [jnp.ones_like(x) if i == c else x for i, x in enumerate(leaves)]
         _append(lanes, c, [], jax.tree.unflatten(treedef, one))
     return lanes
@@ -232,12 +237,12 @@ def _run_native(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lan
 
 def _sizes(plan: Plan, state: LocalState, s: traces.Source, lanes: int) -> list[int]:
     """Units that each lane but the loss's has of its own: 1 where what it says is the same for all."""
-    sizes = [x.shape[2] for x in state.eligibility[s.label]]
-    return sizes + [plan.net.populations[s.population].size] * (lanes - 1 - len(sizes))
+    sizes = [x.shape[3] for x in state.eligibility[s.label]]
+    return (sizes + [plan.net.populations[s.population].size] * (lanes - 1 - len(sizes)))[: lanes - 1]
 
 
 def _traces(
-    plan: Plan, state: LocalState, tape: Tape, adjoints: Any, indices: Any
+    plan: Plan, state: LocalState, tape: Tape, adjoints: Any, indices: Any, last: bool
 ) -> tuple[dict[str, list[Array]], dict[str, list[Array]], Gradient]:
     eligibility: dict[str, list[Array]] = {}
     filtered: dict[str, list[Array]] = {}
@@ -248,51 +253,59 @@ def _traces(
         inside, total = _inside(plan, s, tape, adjoint, sizes)
         # What lies before the chunk reaches every lane through the chunk's first state.
         firsts = jax.tree.leaves(adjoint.states)
-        total = total + sum(_met(g[0], x) for g, x in zip(firsts, before, strict=True))
+        met = [_met(g[0], x) for g, x in zip(firsts, before, strict=True)]
+        for path in plan.through(s):
+            own, old = jax.tree.leaves(adjoints[path.projection.post].states), state.filtered[_name(path, s)]
+            met += [_through(path, g[0], x) for g, x in zip(own, old, strict=True)]
+        found[s.label] = total + jnp.swapaxes(sum(met[1:], met[0]), 1, 2)
+        if last:
+            continue
         new = list(inside)
         for g, x in zip(firsts, before, strict=True):
             for lane, units in enumerate(sizes):
-                if x.shape[2] <= units:  # what is the same for all units depends on nothing else
-                    new[lane] = new[lane] + g[lane + 1][:, None, :units, None] * x
+                if x.shape[3] <= units:  # what is the same for all units depends on nothing else
+                    new[lane] = new[lane] + g[lane + 1][:, None, None, :units] * x
         eligibility[s.label] = new[: len(firsts)]
         for path in plan.through(s):
             post = path.projection.post
-            name, own = f"{post}|{s.label}", jax.tree.leaves(adjoints[post].states)
-            old, outs = state.filtered[name], plan.outputs(post)
+            own, old, outs = jax.tree.leaves(adjoints[post].states), state.filtered[_name(path, s)], plan.outputs(post)
             rows = []
-            for c, g in enumerate(own):
-                total = total + _through(path, g[indices[post][LOSS]], old[c])
+            for c in range(len(own)):
                 lanes = jnp.stack([new[index[post, c, k] - 1] for k in range(outs)], axis=1)
                 carried = [x[indices[post][c]][:, :outs, None, None, None] * old[i] for i, x in enumerate(own)]
                 rows.append(sum(carried, lanes))
-            filtered[name] = rows
-        found[s.label] = total
+            filtered[_name(path, s)] = rows
     return eligibility, filtered, found
 
 
+def _name(path: Path, s: traces.Source) -> str:
+    return f"{path.projection.post}|{s.label}"
+
+
 def _inside(plan: Plan, s: traces.Source, tape: Tape, felt: Felt, sizes: list[int]) -> tuple[list[Array], Array]:
-    """What happened in this chunk: traces of every lane but the first, each (batch, port, unit or 1, pre) by `sizes`,
-    and the first lane's, the loss's, summed over trials."""
+    """What happened in this chunk: traces of every lane but the first, each (batch, port, pre, unit or 1) by `sizes`,
+    and the first lane's, the loss's, summed over trials: (port, unit, pre)."""
     if s.kind == "parameter":
-        own = jax.tree.leaves(felt.parameters)[int(s.key)][:, :, None, :, None]
-        return list(own[1:]), jnp.sum(own[0], axis=0)
+        own = jax.tree.leaves(felt.parameters)[int(s.key)][:, :, None, None, :]
+        return list(own[1:]), jnp.swapaxes(jnp.sum(own[0], axis=0), 1, 2)
     if felt.gradients:
         total, *each = [made[s.label] for made in felt.gradients]
-        return [jnp.swapaxes(x, 1, 2)[:, None] for x in each], total[None]
+        return [x[:, None] for x in each], total[None]
     pre, delta = traces.presynaptic(plan.net, s, tape), _delta(felt)
     delta = delta[..., jnp.array(s.ports), :] if plan.net.populations[s.population].ports else delta[..., None, :]
-    per_trial = [jnp.einsum("tbqj,tbi->bqji", x[..., :units], pre) for x, units in zip(delta[1:], sizes, strict=True)]
+    per_trial = [jnp.einsum("tbqj,tbi->bqij", x[..., :units], pre) for x, units in zip(delta[1:], sizes, strict=True)]
     return per_trial, jnp.einsum("tbqj,tbi->qji", delta[0], pre)
 
 
 def _through(path: Path, gradient: Array, trace: Array) -> Array:
     if trace.shape[1] == 1:
         return _met(gradient @ path.weight, trace[:, 0])
-    return jnp.einsum("bk,kj,bkqji->qji", gradient, path.weight, trace)
+    return jnp.einsum("bk,kj,bkqij->qij", gradient, path.weight, trace)
 
 
 def _met(gradient: Array, trace: Array) -> Array:
-    """Sum over trials of numbers for each unit (batch, unit) times traces (batch, port, unit or 1, pre)."""
-    if trace.shape[2] == 1:
-        return jnp.einsum("bj,bqi->qji", gradient, trace[:, :, 0])
-    return jnp.einsum("bj,bqji->qji", gradient, trace)
+    """Sum over trials of numbers for each unit (batch, unit) times traces (batch, port, pre, unit or 1)."""
+    if trace.shape[3] == 1:
+        return jnp.einsum("bj,bqi->qij", gradient, trace[..., 0])
+    ports = [weighted(gradient, trace[:, q]) for q in range(trace.shape[1])]
+    return jnp.stack(ports)

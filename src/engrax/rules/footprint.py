@@ -55,7 +55,8 @@ def _bytes_of(net: Network, inputs: dict[str, Any], batch: int) -> tuple[int, in
         # Outputs of native runs are bits until somebody wants numbers; where loops are XLA's, delta and the error that
         # comes in are as large as outputs.
         dense = {n: [x, x, x] for n, x in own.items() if n not in tape.kept}
-        return (dense, tape.states, tape.currents, tape.kept), state
+        kept = {n: x for n, x in tape.kept.items() if n in net.populations}
+        return (dense, tape.states, tape.currents, kept), state
 
     (one, state), (two, _) = (jax.eval_shape(lambda c=count: held(c)) for count in (1, 2))
     return _size(two) - _size(one), _size(state)

@@ -50,8 +50,8 @@ struct Loops {
 enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
 enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kCapacity, kEdgeFields };
 enum { kTrialUnits = kPre };  // of a gradient, in the place of a population that it does not need
-// How a signal is given: numbers, bits, events that are 1, events with values.
-enum { kNumbers, kBits, kOnes, kEvents };
+// How a signal is given: numbers, bits, events that are 1, events with values, numbers with a list.
+enum { kNumbers, kBits, kOnes, kEvents, kListed };
 // What of every step is kept, ahead; which arrays there are, back.
 enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kCurrents = 8, kPhi = 16, kSlopes = 32 };
 enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kAtCurrent = 8, kDelta = 16 };
@@ -80,10 +80,13 @@ template <typename T>
 Signal<T> signal(Arrays& arrays, const int64_t* fields) {
   const int64_t form = fields[kForm];
   Signal<T> s{fields[kUnits], fields[kPast], fields[kCapacity]};
-  arrays.take(s.dense, form == kNumbers);
+  arrays.take(s.dense, form == kNumbers || form == kListed);
   arrays.take(s.bits, form == kBits);
   arrays.take(s.places, form == kOnes || form == kEvents);
   arrays.take(s.values, form == kEvents);
+  arrays.take(s.list.what, form == kListed);
+  arrays.take(s.list.spans, form == kListed);
+  arrays.take(s.list.places, form == kListed);
   arrays.take(s.history, s.depth > 0);
   return s;
 }
@@ -213,7 +216,6 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
   std::vector<std::pair<T*, int64_t>> sums;
   for (const auto& g : c.gradients) {
     // Those of each trial nobody else adds to.
-    if (g.units) std::fill_n(g.sum, batch * g.pre.units * padded(g.units), T(0));
     sums.emplace_back(g.sum, g.units ? 0 : g.pre.units * c.populations[g.post].width);
   }
   for (const auto& p : c.populations) sums.emplace_back(p.total, p.width);

@@ -24,6 +24,14 @@ inline int64_t group_of(int64_t batch) { return std::clamp<int64_t>((batch + 1) 
 
 inline int64_t words_of(int64_t units) { return (units + 31) / 32; }
 
+// Where rows of numbers are not zero: of each, where its places start and how many there are.
+enum class Listed : int32_t { kNot = 0, kOnes = 1, kNumbers = 2 };  // kNot: too few are zero; kOnes: all others are 1
+
+struct List {
+  const Listed* what = nullptr;
+  const int32_t *spans = nullptr, *places = nullptr;
+};
+
 enum class Kind : int64_t { kSpiking = 0, kLeaky = 1, kRate = 2 };
 enum class Reset : int64_t { kSubtract = 0, kThreshold = 1, kZero = 2 };
 enum class Activation : int64_t { kTanh = 0, kRelu = 1, kSigmoid = 2 };
@@ -38,8 +46,9 @@ enum Coefficient {
   kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kSynapse, kIntake, kCoefficients
 };
 
-// What units send: (steps, batch, units) numbers; or bits, 32 to a word; or (steps, batch, capacity) places, 1 + the
-// unit that sends, up to the first 0, with values or 1. `history` (depth, batch, units), oldest first, came before.
+// What units send: (steps, batch, units) numbers, perhaps with a list of them; or bits, 32 to a word; or (steps, batch,
+// capacity) places, 1 + the unit that sends, up to the first 0, with values or 1. `history` (depth, batch, units),
+// oldest first, came before.
 template <typename T>
 struct Signal {
   int64_t units, depth, capacity;
@@ -47,6 +56,7 @@ struct Signal {
   const uint32_t* bits;
   const int32_t* places;
   const T *values, *history;
+  List list;
 };
 
 // Pseudo-derivatives that are not zero: a bit for each unit (steps, batch, words), and the numbers themselves, of a
