@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 from records import ROOT
 
 # Okabe and Ito's colours, told apart by all eyes; markers say the same.
@@ -29,8 +30,9 @@ def main() -> None:
 def _density(axis: Any, rows: dict[str, Any], share: str, label: str) -> None:
     x = [100 * row[share] for row in rows.values()]
     for name, colour, marker in (("dense", GREY, "s"), ("native", BLUE, "o")):
-        axis.plot(x, [row[name] for row in rows.values()], color=colour, marker=marker, label=name)
-    axis.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds a step, W1, BPTT")
+        axis.plot(x, [1000 * row[name] for row in rows.values()], color=colour, marker=marker, label=name)
+    axis.set(xscale="log", xlabel=label, ylabel="ms a step, W1, BPTT", ylim=(0, None))
+    axis.xaxis.set_major_formatter("{x:g}")
     axis.legend(frameon=False)
 
 
@@ -38,11 +40,12 @@ def _peers(axis: Any, cases: dict[str, Any]) -> None:
     labels = [name for name in cases if "drawn" not in name]
     for offset, form, colour in ((-0.2, "bptt", BLUE), (0.2, "eprop", ORANGE)):
         values = [cases[name]["steps"][form].get("faster_than_peers", 0) for name in labels]
-        bars = axis.bar([i + offset for i in range(len(labels))], values, 0.38, color=colour, label=form)
+        label = {"bptt": "BPTT", "eprop": "e-prop"}[form]
+        bars = axis.bar([i + offset for i in range(len(labels))], values, 0.38, color=colour, label=label)
         axis.bar_label(bars, fmt="%.1f", fontsize=7)
     axis.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xticks(range(len(labels)), [name.replace(", ", "\n") for name in labels], fontsize=7)
-    axis.set(ylabel="times as fast as the fastest peer's BPTT", xlabel="workload, share of units that spike")
+    axis.set_xticks(range(len(labels)), [name.replace(", ", ",\n") for name in labels], fontsize=7, rotation=45)
+    axis.set(ylabel="times as fast as the fastest peer", xlabel="workload, share of units that spike")
     axis.legend(frameon=False)
 
 
@@ -59,7 +62,11 @@ def _growth(axis: Any, cases: dict[str, Any]) -> None:
             label=kind,
         )
     axis.plot([1, 8], [1, 8], color="black", linewidth=0.8, linestyle=":", label="in proportion")
-    axis.set(xscale="log", yscale="log", xlabel="times as many", ylabel="times the seconds, W1, BPTT")
+    axis.set(xscale="log", yscale="log", xlabel="times as many", ylabel="times as long, W1, BPTT")
+    for ticks in (axis.xaxis, axis.yaxis):
+        ticks.set_major_locator(FixedLocator([1, 2, 5, 10, 20]))
+        ticks.set_minor_locator(NullLocator())
+        ticks.set_major_formatter("{x:g}")
     axis.legend(frameon=False)
 
 

@@ -13,6 +13,7 @@ from engrax import kernels
 from engrax.errors import ArgumentError
 from engrax.kernels import gpu, loops, persistent, steps
 from engrax.kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
+from engrax.neurons import LI, LIF
 from test_loops import RULES, close, made, recorded, trial_of
 
 native = pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: there are no native loops")
@@ -315,6 +316,31 @@ def test_precision_has_a_name():
     starts, edges = component(3, 4, "float32", EVERYTHING)
     with pytest.raises(ArgumentError, match="bfloat16"):
         gpu.ahead(starts, edges, 4, precision="bfloat")
+
+
+@pytest.mark.slow
+def test_networks_are_asked_for_bfloat16(monkeypatch, key):
+    """By ENGRAX_PRECISION: the gradient turns by little, and networks in double precision keep theirs."""
+    populations = {"hidden": LIF(24, tau=8.0, threshold=0.6), "readout": LI(3)}
+    projections = [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden"), ex.Dense("hidden", "readout")]
+    net = ex.Network(populations, projections, inputs={"input": 20}, outputs="readout", key=key)
+    draw = np.random.default_rng(2)
+    inputs = jnp.asarray(draw.random((12, 16, 20)) < 0.2, jnp.float32)
+    trial = ex.Trial(inputs, jnp.asarray(draw.standard_normal((12, 16, 3)), jnp.float32))
+    monkeypatch.setattr(loops, "on_gpu", lambda: True)
+    found = {}
+    for precision in gpu.PRECISIONS:
+        monkeypatch.setenv("ENGRAX_PRECISION", precision)
+        jax.clear_caches()
+        grads = jax.tree.leaves(ex.rules.BPTT().value_and_grad(net, trial)[1])
+        found[precision] = jnp.concatenate([jnp.ravel(g) for g in grads])
+    exact, rounded = (found[p] for p in gpu.PRECISIONS)
+    assert float(jnp.linalg.norm(exact)) > 0
+    assert 1e-6 < float(jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)) < 0.05
+    assert loops._precision(jnp.dtype("float64")) == "float32"
+    monkeypatch.setenv("ENGRAX_PRECISION", "half")
+    with pytest.raises(ArgumentError, match="ENGRAX_PRECISION"):
+        ex.rules.BPTT().value_and_grad(net, trial.replace(inputs=inputs[:5], targets=trial.targets[:5]))
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ def examine() -> dict[str, Any]:
 
     from .. import __version__, kernels
     from ..kernels.library import built
+    from ..kernels.loops import on_gpu
 
     advice: list[str] = []
     broken: list[str] = []
@@ -52,16 +53,17 @@ def examine() -> dict[str, Any]:
     except Exception as error:
         mode, broken = "unknown", [str(error)]
     backend = jax.default_backend()
-    if path is None:
+    if path is None and backend == "cpu":
         advice.append(
             "No native library: networks run by JAX's loops, several times as slow on a CPU. Install a compiler "
             "and then Engrax again."
         )
-    elif not loaded:
+    elif path is not None and not loaded:
         broken += [str(w.message) for w in told]
-    elif mode == "off":
+    elif loaded and mode == "off":
         advice.append("ENGRAX_EVENTS=off: the native library is there and not used. Unset it.")
-    native = backend == "cpu" and loaded and mode not in ("off", "unknown")
+    ways = {"cpu": loaded and mode not in ("off", "unknown"), "gpu": mode != "unknown" and on_gpu()}
+    loops = {"cpu": "native loops", "gpu": "Triton kernels"}
     data = os.environ.get("ENGRAX_DATA")
     if data is not None and not Path(data).is_dir():
         broken.append(f"ENGRAX_DATA={data} is no folder.")
@@ -73,7 +75,7 @@ def examine() -> dict[str, Any]:
             "library": None if path is None else path.name,
             "loaded": loaded,
             "ENGRAX_EVENTS": mode,
-            "path": "native loops" if native else "XLA",
+            "path": loops[backend] if ways.get(backend) else "XLA",
         },
         "data": data,
         "precision": "64 bit" if jnp.result_type(float) == jnp.float64 else "32 bit",

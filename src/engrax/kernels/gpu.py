@@ -12,11 +12,11 @@ from jaxtyping import Array
 
 from ..errors import unknown
 from . import persistent, sweeps
+from .library import PRECISIONS
 from .persistent import TRIALS, Join, Plan, Tile
 from .steps import Form
 from .units import COEFFICIENTS, Edge, End, Gradient, Signal, Start, Unit, unpacked
 
-PRECISIONS = ("float32", "bfloat16")
 # Columns of a tile: a power of two, and whole words of spikes.
 TILE = 64
 # Units of a component, padded, whose states registers hold: of twice as many, the compiler puts kilobytes in memory.

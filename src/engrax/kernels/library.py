@@ -3,6 +3,8 @@
 ENGRAX_EVENTS in the environment decides about it: "auto" (the default: loops are native, and products skip zeros where
 these are many), "off" (everything is XLA's), "on" (products always skip them). It is read when JAX traces, so it is to
 be set before.
+
+ENGRAX_PRECISION, read at the same time, is that of recurrent products in kernels for GPUs: "float32" or "bfloat16".
 """
 
 import ctypes
@@ -25,6 +27,7 @@ _KINDS = ("rows", "columns", "weighted", "list", "ahead", "back")
 _TYPES = {jnp.dtype("float32"): "f32", jnp.dtype("float64"): "f64"}
 _SUFFIXES = (".so", ".dylib", ".dll")
 MODES = ("off", "auto", "on")
+PRECISIONS = ("float32", "bfloat16")
 _LOOPS: ContextVar[bool] = ContextVar("loops", default=True)
 
 
@@ -42,6 +45,18 @@ def mode() -> str:
             "ENGRAX_EVENTS=on, but Engrax was installed without its native library: install a C++ compiler, then "
             "Engrax again, or use ENGRAX_EVENTS=off."
         )
+    return asked
+
+
+def precision() -> str:
+    """What ENGRAX_PRECISION asks for.
+
+    Raises:
+        ArgumentError: it is none of `PRECISIONS`.
+    """
+    asked = os.environ.get("ENGRAX_PRECISION", "float32")
+    if asked not in PRECISIONS:
+        raise unknown("value of ENGRAX_PRECISION", asked, PRECISIONS)
     return asked
 
 

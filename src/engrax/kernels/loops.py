@@ -66,11 +66,11 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
         "last_voltage", "last_adaptation", "last_synaptic", "last_waiting"; slopes as "slope_bits", "slope_values" and
         "slope_ends".
     """
+    batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
     if on_gpu():
         from . import gpu
 
-        return gpu.ahead(starts, edges, steps)
-    batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
+        return gpu.ahead(starts, edges, steps, precision=_precision(dtype))
     arrays: list[Array] = []
     results: list[Any] = []
     names: list[tuple[int, str]] = []
@@ -121,15 +121,15 @@ def back(
         past outputs are told, latest first.
         The gradients (post, pre), or of each trial (batch, pre, trial_units).
     """
+    batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     if on_gpu():
         from . import gpu
 
-        told = gpu.back(ends, edges, gradients, steps)
+        told = gpu.back(ends, edges, gradients, steps, precision=_precision(dtype))
         for s, mine in zip(ends, told[0], strict=True):
             if s.unit.spiking:
                 _first_spikes(s, mine)
         return told
-    batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     arrays: list[Array] = []
     results: list[Any] = []
     names: list[tuple[int, str]] = []
@@ -185,6 +185,11 @@ def back(
         for g, x in zip(gradients, called[len(names) :], strict=True)
     ]
     return found, made
+
+
+def _precision(dtype: Any) -> str:
+    """Of products on GPUs: a network in double precision keeps its own."""
+    return library.precision() if dtype == jnp.float32 else "float32"
 
 
 def _first_spikes(s: End, found: dict[str, Array]) -> None:

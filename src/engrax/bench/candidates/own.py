@@ -33,13 +33,20 @@ class Engrax(Candidate):
         return EngraxTrainer(workload, arrays, variant)
 
 
+def _gpu() -> bool:
+    """Whether this process computes on a GPU, where kernels are to be asked for."""
+    import jax
+
+    return jax.default_backend() == "gpu"
+
+
 class EngraxTrainer(Trainer):
     """One jitted step, as in `training.block`."""
 
     def __init__(self, workload: Workload, arrays: Arrays, variant: Variant) -> None:
         if variant.path != "-":
             # Read when JAX traces, in this process, which is the candidate's own.
-            os.environ["ENGRAX_EVENTS"] = "off" if variant.path == "dense" else "auto"
+            os.environ["ENGRAX_EVENTS"] = "off" if variant.path == "dense" else "on" if _gpu() else "auto"
         import equinox as eqx
         import jax
         import jax.numpy as jnp
