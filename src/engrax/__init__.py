@@ -9,7 +9,7 @@ from .events import Events
 from .network import Network, NetworkState, Record, trainable_leaves
 from .neurons import Neuron, surrogates
 from .parameter import Parameter, resolve, trainable
-from .synapses import Dense, Masked, Projection
+from .synapses import Dense, Masked, Projection, Rewired, Signed
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ __all__ = [
     "Parameter",
     "Projection",
     "Record",
+    "Rewired",
     "Run",
+    "Signed",
     "Trial",
     "errors",
     "evaluate",

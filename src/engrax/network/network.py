@@ -154,8 +154,11 @@ class Network(eqx.Module):
         return self.replace(projections=self._build(key))
 
     def constrain(self, key: PRNGKeyArray | None = None) -> "Network":
-        """A copy with what projections forbid (autapses, masked connections) put back to zero after an update."""
-        return self.replace(projections=OrderedDict((n, p.constrain()) for n, p in self.projections.items()))
+        """A copy with what projections forbid put right after an update: no autapses, no masked connections, no wrong
+        signs. With a key, connections that died are born elsewhere (`Rewired`)."""
+        keys = [None if key is None else jax.random.fold_in(key, i) for i in range(len(self.projections))]
+        put = zip(self.projections.items(), keys, strict=True)
+        return self.replace(projections=OrderedDict((n, p.constrain(k)) for (n, p), k in put))
 
     def replace(self, **changes: Any) -> "Network":
         """A copy with some fields changed, unchecked."""

@@ -2,5 +2,19 @@
 
 from .initializers import INITIALIZERS, as_initializer
 from .projection import Dense, Masked, Projection, drive, fan_out, outer, transpose
+from .rewired import Rewired
+from .signed import Signed
 
-__all__ = ["INITIALIZERS", "Dense", "Masked", "Projection", "as_initializer", "drive", "fan_out", "outer", "transpose"]
+__all__ = [
+    "INITIALIZERS",
+    "Dense",
+    "Masked",
+    "Projection",
+    "Rewired",
+    "Signed",
+    "as_initializer",
+    "drive",
+    "fan_out",
+    "outer",
+    "transpose",
+]

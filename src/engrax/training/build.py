@@ -15,12 +15,12 @@ from ..network import Network, trainable_leaves
 from ..neurons import MODELS, Neuron, surrogates
 from ..parameter import trainable
 from ..rules import RULES, Rule
-from ..synapses import Dense, Masked, Projection
+from ..synapses import Dense, Masked, Projection, Rewired, Signed
 from .fit import fit
 from .recipe import PopulationSection, Recipe, TrainingSection, no_such
 from .run import Run
 
-PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked}
+PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked, "signed": Signed, "rewired": Rewired}
 REGULARIZERS = {"firing_rate": losses.FiringRate}
 
 

@@ -49,7 +49,7 @@ class ProjectionSection(_Open):
 
     pre: str
     post: str
-    kind: Literal["dense", "masked"] = "dense"
+    kind: Literal["dense", "masked", "signed", "rewired"] = "dense"
 
 
 class NetworkSection(_Section):
