@@ -44,7 +44,7 @@ def parts(request, mine):
 
 
 def test_the_recipes_that_come_with_engrax():
-    assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern"}
+    assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall"}
     for name in recipes.names():
         assert recipes.load(name).description
 

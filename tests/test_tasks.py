@@ -21,7 +21,10 @@ from recordings import recordings, same, save
 SOURCE = pathlib.Path(tasks.__file__).parents[2]
 
 
-@pytest.fixture(params=["digits", "digits-pixels", "evidence", "pattern", "npz-trial", "npz-step", "npz-values", "ecg"])
+NAMES = ("digits", "digits-pixels", "evidence", "store_recall", "pattern", "npz-trial", "npz-step", "npz-values", "ecg")
+
+
+@pytest.fixture(params=NAMES)
 def task(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tasks.Task:
     name, _, variant = request.param.partition("-")
     if name == "ecg":
@@ -30,6 +33,7 @@ def task(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tasks.Task:
         return tasks.get("npz", path=save(tmp_path, **recordings(variant), lengths=np.arange(20) % 7 + 1))
     small = {
         "evidence": {"cue": 10, "delay": 20, "trials": 11, "validation_trials": 5},
+        "store_recall": {"slot": 10, "probability": 0.4, "trials": 11, "validation_trials": 5},
         "pattern": {"steps": 300, "periods": [100]},
     }
     return tasks.get(name, **small.get(name, {}), **({"variant": variant} if variant else {}))

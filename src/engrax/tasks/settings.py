@@ -1,6 +1,6 @@
 """Checks of what a user may set: each names the setting, says what it was given and what it may be.
 
-The first three make converters, for dataclass fields or as `integer("hold", 1)(value)`; the others check arguments of
+The first four make converters, for dataclass fields or as `integer("hold", 1)(value)`; the others check arguments of
 a task's methods.
 """
 
@@ -48,6 +48,17 @@ def word(name: str, options: tuple[str, ...]) -> Callable[[Any], str]:
     def convert(x: Any) -> str:
         if x not in options:
             raise TaskError(f"{name} must be one of {', '.join(map(repr, options))}, got {x!r}.{nearest(x, options)}")
+        return x
+
+    return convert
+
+
+def boolean(name: str) -> Callable[[Any], bool]:
+    """A converter that accepts True and False."""
+
+    def convert(x: Any) -> bool:
+        if not isinstance(x, bool):
+            raise TaskError(f"{name} must be True or False, got {x!r}.")
         return x
 
     return convert
