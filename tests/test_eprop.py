@@ -36,9 +36,12 @@ def regression(key):
 
 @pytest.mark.x64
 @pytest.mark.parametrize("evaluation", ["offline", "online", "chunked"])
-@pytest.mark.parametrize("refractory", [0, 3])
-def test_lsnn_traces_are_the_papers(key, evaluation, refractory):
-    """Bellec et al. 2020, Eqs. 22-25 with Eq. 4, summed by hand over units, synapses and time."""
+@pytest.mark.parametrize(("refractory", "kind"), [(0, "full"), (3, "full"), (0, "simplified"), (0, "none")])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("off", marks=pytest.mark.nightly)])
+def test_lsnn_traces_are_the_papers(key, evaluation, refractory, kind, mode, monkeypatch):
+    """Bellec et al. 2020, Eqs. 22-26 with Eq. 4, summed by hand over units, synapses and time."""
+    monkeypatch.setenv("ENGRAX_EVENTS", mode)
+    jax.clear_caches()
     beta = np.r_[np.zeros(4), np.full(4, 0.3)]
     tau, tau_a, threshold, gamma = 12.0, 60.0, 0.5, 0.3
     hidden = ex.neurons.ALIF(
@@ -46,7 +49,8 @@ def test_lsnn_traces_are_the_papers(key, evaluation, refractory):
     )
     net = network(hidden, key)
     trial = regression(key)
-    rule = ex.rules.EProp(feedback="random", evaluation=evaluation, chunk=7, reduction="sum")
+    trace = None if kind == "full" else kind
+    rule = ex.rules.EProp(feedback="random", evaluation=evaluation, chunk=7, reduction="sum", trace=trace)
     net = rule.bind(net, key)
     _, gradient = rule.value_and_grad(net, trial)
 
@@ -82,7 +86,7 @@ def test_lsnn_traces_are_the_papers(key, evaluation, refractory):
                 low, slow, filtered = traces[name]
                 low[:] = alpha * low + pre[name]
                 e = psi[:, None] * (low[None] - beta[:, None] * slow)
-                slow[:] = rho * slow + e
+                slow[:] = {"full": rho * slow + e, "simplified": rho * slow + psi[:, None] * low, "none": 0}[kind]
                 filtered[:] = kappa * filtered + (1 - kappa) * e
                 total += (b @ error)[:, None] * filtered
     np.fill_diagonal(d_rec, 0)
@@ -375,3 +379,61 @@ def test_feedback_scale_sets_the_size_of_drawn_weights(key):
             ex.rules.EProp(feedback="random", feedback_scale=wrong)
     with pytest.raises(ex.errors.ArgumentError, match="feedback_scale has no meaning"):
         ex.rules.EProp(feedback_scale=0.1)
+
+
+@pytest.mark.parametrize("trace", ["simplified", "none"])
+def test_models_and_rules_may_say_how_eligibility_goes(trace, key):
+    trial = regression(key)
+    by_rule = ex.rules.EProp(trace=trace).value_and_grad(network(alif(), key), trial)[1]
+    by_model = ex.rules.EProp().value_and_grad(network(alif(trace=trace), key), trial)[1]
+    full = ex.rules.EProp().value_and_grad(network(alif(), key), trial)[1]
+    weights = [np.asarray(g.projections["hidden->hidden"].weight) for g in (by_rule, by_model, full)]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert np.abs(weights[0] - weights[2]).max() > 1e-4
+    back = ex.rules.EProp(trace="full").value_and_grad(network(alif(trace=trace), key), trial)[1]
+    np.testing.assert_array_equal(back.projections["hidden->hidden"].weight, weights[2])
+    # BPTT follows every way.
+    nets = network(alif(), key), network(alif(trace=trace), key)
+    _, grads = zip(*(ex.rules.BPTT().value_and_grad(net, trial) for net in nets), strict=True)
+    np.testing.assert_array_equal(*(g.projections["hidden->hidden"].weight for g in grads))
+
+
+def test_traces_that_mean_nothing_are_refused(key):
+    with pytest.raises(ex.errors.RuleError, match="no population has an adaptation"):
+        ex.rules.EProp(trace="none").value_and_grad(network(ex.neurons.LIF(UNITS), key), regression(key))
+    with pytest.raises(ex.errors.ArgumentError, match="trace"):
+        ex.rules.EProp(trace="some")
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("evaluation", ["offline", "online", "chunked"])
+def test_trained_time_constants_have_simplified_traces(key, evaluation):
+    hidden = alif(tau=ex.trainable(12.0, positive=True), trace="simplified")
+    net, trial = network(hidden, key), regression(key)
+    found = ex.rules.EProp(evaluation=evaluation, chunk=7, trace="full").value_and_grad(net, trial)[1]
+    wanted = ex.rules.EProp().value_and_grad(network(alif(tau=ex.trainable(12.0, positive=True)), key), trial)[1]
+    np.testing.assert_allclose(found.populations["hidden"].tau.raw, wanted.populations["hidden"].tau.raw, rtol=1e-10)
+
+
+@pytest.mark.x64
+def test_shuffled_feedback_deals_the_readouts_weights_out(key):
+    net, trial = network(alif(), key), regression(key)
+    rule = ex.rules.EProp(feedback="shuffled")
+    _, found = rule.value_and_grad(net, trial, key)
+    # As random feedback does with the same weights in another order of units.
+    order = jax.random.permutation(jax.random.fold_in(key, 0), UNITS)
+    same = ex.rules.EProp(feedback="random")
+    bound = same.bind(net, key)
+    weight = net.projections["hidden->out"].weight.T[order]
+    bound = eqx.tree_at(lambda n: n.feedback["out->hidden"].weight, bound, weight)
+    _, wanted = same.value_and_grad(bound, trial)
+    for name in ("input->hidden", "hidden->hidden", "hidden->out"):
+        np.testing.assert_allclose(found.projections[name].weight, wanted.projections[name].weight, rtol=1e-12)
+    _, other = rule.value_and_grad(net, trial, jax.random.key(99))
+    assert np.abs(
+        np.asarray(other.projections["input->hidden"].weight - found.projections["input->hidden"].weight)
+    ).max()
+    with pytest.raises(ex.errors.RuleError, match="key"):
+        rule.value_and_grad(net, trial)
+    with pytest.raises(ex.errors.RuleError, match="streamed"):
+        rule.init(net, BATCH)

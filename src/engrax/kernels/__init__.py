@@ -2,6 +2,6 @@
 
 from .library import load, mode
 from .products import columns, rows
-from .units import Unit
+from .units import TRACES, Unit
 
-__all__ = ["Unit", "columns", "load", "mode", "rows"]
+__all__ = ["TRACES", "Unit", "columns", "load", "mode", "rows"]

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array
 
 from . import library
-from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, Edge, End, Gradient, Signal, Start, Unit, those
+from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, TRACES, Edge, End, Gradient, Signal, Start, Unit, those
 
 # As `Keep` and `Has` in native/loops.cc.
 _KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "synaptic": 8, "phi": 16, "slopes": 32}
@@ -34,6 +34,11 @@ def on_gpu() -> bool:
     """Whether the kernels of `gpu` are asked for, rather than the library, and this JAX knows Triton."""
     wanted = jax.default_backend() == "gpu" and library.mode() == "on"
     return wanted and importlib.util.find_spec("jax.experimental.pallas.triton") is not None
+
+
+def knows(unit: Unit) -> bool:
+    """Whether loops compute what a unit says of itself."""
+    return unit.trace == "full" or not on_gpu()
 
 
 def fits(sizes: Sequence[int], dtype: Any) -> bool:
@@ -80,7 +85,7 @@ def ahead(starts: Sequence[Start], edges: Sequence[Edge], steps: int) -> list[di
         depth = 0 if s.history is None else s.history.shape[0]
         spikes = s.spikes() if s.unit.spiking else None
         keep = {*s.keep} if s.unit.spiking else {*s.keep, "voltage"}
-        fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in keep), 0, 0]
+        fields += [*_described(s.unit, size), depth, sum(_KEEP[n] for n in keep), 0, 0, 0]
         arrays += [_rows(s.unit, size, dtype, s.bias), s.voltage]
         arrays += those(
             s.adaptation, s.synaptic, _period(s.unit, size), s.waiting, spikes, s.history if depth else None
@@ -138,7 +143,8 @@ def back(
         present = [name for name in _HAS if name in s.entering]
         has = sum(1 << _HAS.index(name) for name in [*present, *(["delta"] if s.delta else [])])
         given = "above" in s.tape
-        fields += [*_described(s.unit, s.size), s.depth, has, int(s.local), int(given)]
+        trace = TRACES.index(s.unit.trace if s.local else "full")
+        fields += [*_described(s.unit, s.size), s.depth, has, int(s.local), int(given), trace]
         arrays.append(_rows(s.unit, s.size, dtype))
         if s.unit.spiking:
             slopes = [] if given else [s.tape[f"slope_{name}"] for name in ("bits", "values", "ends")]
@@ -196,7 +202,7 @@ def _first_spikes(s: End, found: dict[str, Array]) -> None:
     """What the run says of the spikes before it is an error of the state that they came from."""
     g = found.pop("spikes") * s.unit.slope(s.tape["first_above"])
     found["voltage"] = found["voltage"] + g
-    if s.unit.adaptive:
+    if s.unit.adaptive and not (s.local and s.unit.trace == "simplified"):
         found["adaptation"] = found["adaptation"] - jnp.broadcast_to(s.unit.coefficients["beta"], g.shape) * g
 
 

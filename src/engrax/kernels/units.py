@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from ..events import Events
 
-# As `Coefficient`, `Kind`, `Reset` and `Activation` in native/loops.h.
+# As `Coefficient`, `Kind`, `Reset`, `Activation` and `Trace` in native/loops.h.
 COEFFICIENTS = (
     *("alpha", "gain", "bias", "threshold", "rho", "jump", "beta", "height", "slope"),
     *("synapse", "intake"),
@@ -16,6 +16,7 @@ COEFFICIENTS = (
 KINDS = ("spiking", "leaky", "rate")
 RESETS = ("subtract", "threshold", "zero")
 ACTIVATIONS = ("tanh", "relu", "sigmoid")
+TRACES = ("full", "simplified", "none")
 
 
 class Unit(NamedTuple):
@@ -26,6 +27,8 @@ class Unit(NamedTuple):
     adaptive, synaptic: whether there is an adaptation, and whether currents pass a synapse.
     period: steps of the refractory period, or None.
     psi: the pseudo-derivative by voltage above threshold; None: a triangle by "height" and "slope".
+    trace: what local rules know of a spike's way into the adaptation, and from there to later spikes: "full"; all
+        but those that raise it ("simplified"); "none".
 
     State variables are voltage, or rate, adaptation, synaptic and refractory.
     """
@@ -38,6 +41,7 @@ class Unit(NamedTuple):
     synaptic: bool = False
     period: Array | None = None
     psi: Callable[[Array], Array] | None = None
+    trace: str = "full"
 
     @property
     def spiking(self) -> bool:

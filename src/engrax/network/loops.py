@@ -88,7 +88,9 @@ def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) ->
         if tape and any(is_parameter(x) for x in jax.tree.leaves(neuron, is_leaf=is_parameter)):
             return None
         unit = resolve(neuron).loop()
-        if unit is None or not {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")} <= _recorded(unit):
+        if unit is None or not native.knows(unit):
+            return None
+        if not {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")} <= _recorded(unit):
             return None
         found[name] = unit
     return found

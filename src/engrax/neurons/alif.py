@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from ..kernels import Unit
+from ..kernels import TRACES, Unit
 from ..parameter import Value, choice, parameter, resolve
+from .base import Neuron
 from .lif import LIF, _times
 
 
@@ -36,6 +37,9 @@ class ALIF(LIF):
         reset: "subtract" the baseline threshold, the unit's current "threshold" A(t), or to "zero".
         tau_adaptation: adaptation time constant, ms.
         beta: threshold increase per unit of adaptation, >= 0.
+        trace: how local rules carry eligibility through the adaptation: in "full" (Eq. 25); "simplified", a spike's
+            dependence on the adaptation left out of the adaptation's own course (Eq. 26); "none", as if spikes did not
+            raise the threshold (a control). BPTT knows no difference.
 
     State: voltage (before reset), adaptation, refractory. Two of them carry gradient.
 
@@ -45,6 +49,7 @@ class ALIF(LIF):
     reset: str = choice("reset", "subtract", ("subtract", "threshold", "zero"))
     tau_adaptation: Value = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)
     beta: Value = parameter("beta", 1.0, minimum=0)
+    trace: str = choice("trace", "full", TRACES)
 
     @property
     def macs(self) -> int:
@@ -62,7 +67,12 @@ class ALIF(LIF):
     def local_step(self, state: ALIFState, current: Array) -> tuple[ALIFState, Array]:
         # The own spike inside the adaptation is part of the unit's dynamics; only the one in its reset is held.
         spiked = self._spike(state)
-        return self._advance(state, current, spiked, jax.lax.stop_gradient(spiked))
+        held = jax.lax.stop_gradient(spiked)
+        if self.trace == "none":
+            return self._advance(state, current, held, held)
+        if self.trace == "simplified":
+            spiked = self._spike(state._replace(adaptation=jax.lax.stop_gradient(state.adaptation)))
+        return self._advance(state, current, spiked, held)
 
     def _advance(self, state: ALIFState, current: Array, spiked: Array, resets: Array) -> tuple[ALIFState, Array]:
         alpha, rho = jnp.exp(-self.dt / self.tau), jnp.exp(-self.dt / self.tau_adaptation)
@@ -83,7 +93,7 @@ class ALIF(LIF):
         jump = 1 - rho if self.input_scale == "leak" else jnp.ones_like(rho)
         unit = self._loop()
         own = {"rho": rho, "jump": jump, "beta": self.beta}
-        return unit._replace(coefficients=unit.coefficients | own, adaptive=True)
+        return unit._replace(coefficients=unit.coefficients | own, adaptive=True, trace=self.trace)
 
     def with_input_scale(self, input_scale: str) -> "ALIF":
         """The same unit in the other convention: equal spikes for equal weights.
@@ -98,3 +108,12 @@ class ALIF(LIF):
         tau, slow = resolve((self.tau, self.tau_adaptation))
         ratio = (1 - jnp.exp(-self.dt / slow)) / (1 - jnp.exp(-self.dt / tau))
         return self._rescaled(input_scale, {"beta": _times(self.beta, ratio if input_scale == "one" else 1 / ratio)})
+
+
+def with_trace(neuron: Neuron, trace: str) -> Neuron:
+    """A copy with another `trace`; the model itself where it has no adaptation."""
+    if not isinstance(neuron, ALIF):
+        return neuron
+    copy = neuron.with_dt(neuron.dt)
+    object.__setattr__(copy, "trace", trace)
+    return copy

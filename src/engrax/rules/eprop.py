@@ -5,6 +5,7 @@ Every recurrent path is cut, everything else is exact (Bellec et al. 2020, Eqs. 
 traces across chunk borders. They agree to rounding.
 """
 
+from collections import OrderedDict
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,12 +14,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import check_key
-from ..errors import ArgumentError, LossError, RuleError
+from ..errors import ArgumentError, LossError, RuleError, unknown
+from ..kernels import TRACES
 from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
 from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Cotangents, Path
 from ..network.engine import forward
+from ..neurons.alif import with_trace
 from ..parameter import choice
 from ..trial import Trial
 from . import feedback as routes
@@ -59,6 +62,9 @@ class EProp(Rule):
             (moves with the readout's weights; pair it with `optim.kolen_pollack`), "uniform" (all equal).
         feedback_scale: standard deviation of random and adaptive feedback weights, value of uniform ones; None: 1,
             1 / sqrt(outputs) and 1 / sqrt(units). Symmetric feedback has no weights of its own.
+            "shuffled": symmetric, but dealt out to other units, anew at each gradient (a control).
+        trace: "full", "simplified" or "none": how eligibility goes through adaptation, whatever models say of it
+            (`neurons.ALIF`); None: as they say.
         evaluation: "offline", "online" or "chunked".
         chunk: steps a chunk; None: three times the largest number of presynaptic units, and 100 at least, so that a
             chunk takes about as much memory as the traces.
@@ -74,12 +80,13 @@ class EProp(Rule):
 
     reference: ClassVar[str | None] = "local"
 
-    feedback: str = choice("feedback", "symmetric", routes.KINDS)
+    feedback: str = choice("feedback", "symmetric", (*routes.KINDS, "shuffled"))
     feedback_scale: float | None = eqx.field(static=True, default=None)
     evaluation: str = choice("evaluation", "offline", ("offline", "online", "chunked"))
     chunk: int | None = eqx.field(static=True, default=None, converter=_at_least_one("chunk"))
     seed: int = eqx.field(static=True, default=0)
     memory_budget: float = eqx.field(static=True, default=4 * 2.0**30)
+    trace: str | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
@@ -91,12 +98,19 @@ class EProp(Rule):
         ):
             raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {self.memory_budget!r}.")
 
+        if self.trace is not None and self.trace not in TRACES:
+            raise unknown("trace", self.trace, TRACES)
         scale = self.feedback_scale
         if scale is not None:
             if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
                 raise ArgumentError(f"EProp: feedback_scale must be a number > 0 or None, got {scale!r}.")
-            if self.feedback == "symmetric":
+            if not self.drawn:
                 raise ArgumentError("EProp: feedback_scale has no meaning with symmetric feedback; leave it out.")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the feedback has weights of its own."""
+        return self.feedback in ("random", "adaptive", "uniform")
 
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
         """The network with feedback weights in `net.feedback["readout->population"]`, shaped (population, readout).
@@ -106,7 +120,7 @@ class EProp(Rule):
         """
         check_network(net)
         check_key(key)
-        return net if self.feedback == "symmetric" else routes.draw(net, self.feedback, key, self.feedback_scale)
+        return net if not self.drawn else routes.draw(net, self.feedback, key, self.feedback_scale)
 
     def bound(self, net: Network) -> Network:
         """The network with feedback weights, drawn from `seed` where a random rule was never bound.
@@ -114,15 +128,19 @@ class EProp(Rule):
         Raises:
             RuleError: an adaptive rule was never bound.
         """
-        if self.feedback == "symmetric" or net.feedback:
+        if not self.drawn or net.feedback:
             return net
         if self.feedback == "adaptive":
             raise RuleError("adaptive feedback learns weights of its own: make them with net = rule.bind(net, key).")
         return routes.draw(net, self.feedback, jax.random.PRNGKey(self.seed), self.feedback_scale)
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
-        bound = self.bound(net)
+        bound = self._seen(self.bound(net))
         paths = routes.local_paths(bound, self.feedback)
+        if self.feedback == "shuffled":
+            if key is None:
+                raise RuleError("shuffled feedback is dealt out anew at each gradient: call with a key.")
+            paths = routes.shuffled(bound, paths, key)
         if self.evaluation == "offline":
             loss, weights, biases, parameters = self._offline(bound, trial, paths)
         else:
@@ -139,6 +157,15 @@ class EProp(Rule):
             weights, biases, parameters = assemble(plan, found)
         backwards = routes.feedback_gradients(net, weights)
         return loss, gradient_tree(net, weights, biases, parameters, backwards)
+
+    def _seen(self, net: Network) -> Network:
+        """The network with traces as the rule wants them."""
+        if self.trace is None:
+            return net
+        populations = OrderedDict((n, with_trace(p, self.trace)) for n, p in net.populations.items())
+        if self.trace != "full" and all(populations[n] is p for n, p in net.populations.items()):
+            raise RuleError(f"trace={self.trace!r} has no meaning here: no population has an adaptation.")
+        return net.replace(populations=populations)
 
     def _offline(self, net: Network, trial: Trial, paths: list[Path]) -> Any:
         inputs, valid = net.check_inputs(trial.inputs), trial.valid()
@@ -231,7 +258,9 @@ class EProp(Rule):
         return loss
 
     def _stream_plan(self, net: Network) -> Plan:
-        bound = self.bound(net)
+        if self.feedback == "shuffled":
+            raise RuleError("shuffled feedback is a control for whole trials: it cannot be streamed.")
+        bound = self._seen(self.bound(net))
         losses: dict[str, Loss] = {}
         for spec in bound.output_specs:
             name = self._chosen(spec.label)

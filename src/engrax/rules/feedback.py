@@ -74,19 +74,19 @@ def local_paths(net: Network, kind: str) -> list[Path]:
         RuleError: symmetric feedback to a population without a path to a readout; feedback weights that are missing or
             have the wrong shape; a readout with several currents under feedback weights.
     """
-    ends = readouts(net)
+    ends, own = readouts(net), kind in ("symmetric", "shuffled")
     paths = []
     for projection in net.projections.values():
         if projection.pre not in net.populations or projection.pre in ends:
             continue
         passes = stateless(net, projection.post) and not projection.delay
         if projection.post in ends:
-            fed = kind != "symmetric" and f"{projection.post}->{projection.pre}" in pairs(net)
+            fed = not own and f"{projection.post}->{projection.pre}" in pairs(net)
             if not fed:
                 paths.append(Path(projection, projection.effective()))
         elif passes:
             paths.append(Path(projection, projection.effective()))
-    if kind != "symmetric":
+    if not own:
         paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in pairs(net).items()]
     reached, grown = set(ends), True
     while grown:
@@ -100,6 +100,15 @@ def local_paths(net: Network, kind: str) -> list[Path]:
                 f"{name}->{ends[0]}, use feedback='random', or make its projections trainable=False."
             )
     return paths
+
+
+def shuffled(net: Network, paths: list[Path], key: PRNGKeyArray) -> list[Path]:
+    """The paths onto readouts with their weights dealt out to other units, all those of a unit together."""
+    ends, found = readouts(net), []
+    for i, path in enumerate(paths):
+        order = jax.random.permutation(jax.random.fold_in(key, i), path.weight.shape[-1])
+        found.append(Path(path.projection, path.weight[..., order]) if path.projection.post in ends else path)
+    return found
 
 
 def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:

@@ -47,7 +47,7 @@ struct Loops {
 };
 
 // Integers that describe a population, an edge and a gradient; as in engrax/kernels/loops.py.
-enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kFields };
+enum { kSize, kKind, kReset, kActivation, kAdaptive, kSynaptic, kRefractory, kDepth, kKeep, kLocal, kGiven, kTrace, kFields };
 enum { kPre, kPost, kDelay, kUnits, kForm, kPast, kCapacity, kEdgeFields };
 enum { kTrialUnits = kPre };  // of a gradient, in the place of a population that it does not need
 // How a signal is given: numbers, bits, events that are 1, events with values, numbers with a list.
@@ -64,6 +64,7 @@ Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> po
     p.size = x[kSize], p.width = padded(x[kSize]), p.depth = x[kDepth];
     p.kind = Kind(x[kKind]), p.reset = Reset(x[kReset]), p.activation = Activation(x[kActivation]);
     p.adaptive = x[kAdaptive], p.synaptic = x[kSynaptic], p.refractory = x[kRefractory], p.local = x[kLocal];
+    p.trace = Trace(x[kTrace]);
     c.populations.push_back(p);
   }
   return c;

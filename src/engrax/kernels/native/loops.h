@@ -34,6 +34,7 @@ struct List {
 
 enum class Kind : int64_t { kSpiking = 0, kLeaky = 1, kRate = 2 };
 enum class Reset : int64_t { kSubtract = 0, kThreshold = 1, kZero = 2 };
+enum class Trace : int64_t { kFull = 0, kSimplified = 1, kNone = 2 };
 enum class Activation : int64_t { kTanh = 0, kRelu = 1, kSigmoid = 2 };
 
 // Padded rows of numbers that a population's units have.
@@ -91,6 +92,7 @@ struct Population {
 
   // Back: the tape, errors that enter, cotangents of the final state; then delta and what is left at the start.
   bool local;
+  Trace trace;
   const T* psi;  // in place of slopes; phi'(I)
   const uint32_t* spikes;
   const T *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation;
