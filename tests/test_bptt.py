@@ -47,7 +47,7 @@ def test_checkpoints_change_nothing(key, checkpoint):
 
 @pytest.mark.x64
 @pytest.mark.parametrize("truncation", [None, 6])
-@pytest.mark.parametrize("events", ["on", "off"])
+@pytest.mark.parametrize("events", ["on", pytest.param("off", marks=pytest.mark.nightly)])
 def test_a_memory_budget_changes_nothing_but_memory(key, truncation, events, monkeypatch):
     if events == "on" and not kernels.load():
         pytest.skip("installed without a C++ compiler")

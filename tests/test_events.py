@@ -117,7 +117,7 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_gradients(mode, rule, real):
     net, x = network(), raster(real)
     found = [RULES[rule].value_and_grad(net, ex.Trial(given, targets())) for given in (ex.Events.of(x), jnp.asarray(x))]

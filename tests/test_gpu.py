@@ -14,7 +14,7 @@ from engrax.errors import ArgumentError
 from engrax.kernels import gpu, loops, persistent, steps
 from engrax.kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
 from engrax.neurons import LI, LIF
-from test_loops import RULES, close, made, recorded, trial_of
+from test_loops import RULES, close, daily, made, recorded, trial_of
 
 native = pytest.mark.skipif(not kernels.load(), reason="installed without a C++ compiler: there are no native loops")
 # A population that adapts, is refractory, and resets by its threshold; one of two tiles, with a synapse, that resets to
@@ -136,7 +136,7 @@ def plans(monkeypatch):
     [
         (12, "float64", EVERYTHING, False, None),
         (2, "float64", frozenset(), True, lambda x: jnp.exp(-(x**2))),
-        (12, "float32", frozenset({"voltage"}), False, None),
+        pytest.param(12, "float32", frozenset({"voltage"}), False, None, marks=pytest.mark.nightly),
     ],
 )
 def test_kernels_do_what_the_library_does(plans, monkeypatch, held, length, dtype, keep, local, psi):
@@ -191,7 +191,7 @@ def by(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.x64
-@pytest.mark.parametrize("name", ["two", "voltage"])
+@pytest.mark.parametrize("name", ["two", pytest.param("voltage", marks=pytest.mark.nightly)])
 def test_runs_are_equal(by, plans, name):
     net, inputs = made(name, 5, 15)
     first, second = by(lambda: net.run(inputs, record=recorded(net)))
@@ -207,7 +207,10 @@ def test_runs_are_equal(by, plans, name):
 @pytest.mark.x64
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("two", "bptt"), ("custom", "bptt"), ("yin", "eprop"), ("cuba leak", "checkpoint"), ("relu", "truncation")],
+    daily(
+        [("two", "bptt"), ("custom", "bptt"), ("yin", "eprop"), ("cuba leak", "checkpoint"), ("relu", "truncation")],
+        [("custom", "bptt"), ("yin", "eprop")],
+    ),
 )
 def test_gradients_are_equal(by, plans, name, rule):
     net, inputs = made(name, 5, 15)

@@ -66,6 +66,8 @@ NETWORKS = {
     "narrow": lambda: layered(LIF(37, surrogate=su.Triangular(1.0, width=0.1), **FAST)),
     "wide": lambda: layered(ALIF(37, surrogate=su.MultiGaussian(), refractory=3.0, **FAST)),
     "custom": lambda: layered(LIF(37, surrogate=lambda x: 1 / (1 + 25 * x**2), refractory=2.0, **FAST)),
+    "simplified": lambda: layered(ALIF(37, trace="simplified", beta=0.3, tau_adaptation=40.0, **FAST)),
+    "untraced": lambda: layered(ALIF(37, trace="none", beta=0.3, tau_adaptation=40.0, **FAST)),
     "betas": lambda: layered(ALIF(37, tau_adaptation=50.0, beta=PER_UNIT / 60, **FAST)),
     "cuba": lambda: layered(CuBaLIF(37, tau_synapse=PER_UNIT, refractory=2.0, **FAST)),
     "cuba leak": lambda: layered(
@@ -179,6 +181,7 @@ CASES = [(name, "bptt") for name in NETWORKS] + [
     *[(name, "eprop") for name in ("refractory", "yin", "alif zero", "voltage", "cuba leak", "relu")],
     *[(name, rule) for name in ("yin", "two") for rule in ("checkpoint", "truncation", "rates")],
     ("wide", "random"),
+    *[(name, rule) for name in ("simplified", "untraced") for rule in ("eprop", "chunked")],
     *[
         (name, "chunked")
         for name in ("alif", "betas", "leak", "yin", "alif zero", "wide", "cuba", "relu", "voltage", "cuba leak")
@@ -189,8 +192,8 @@ CASES = [(name, "bptt") for name in NETWORKS] + [
 DAILY = [
     *[(name, "bptt") for name in ("lif", "leak", "alif zero", "yin", "custom", "voltage", "cuba leak", "tanh", "two")],
     *[("yin", "eprop"), ("voltage", "eprop"), ("wide", "random")],
-    *[("two", "checkpoint"), ("yin", "truncation"), ("two", "rates")],
-    *[(name, "chunked") for name in ("betas", "yin", "cuba leak", "voltage")],
+    *[("yin", "checkpoint"), ("yin", "truncation"), ("two", "rates")],
+    *[(name, "chunked") for name in ("yin", "cuba leak", "voltage")],
 ]
 
 
