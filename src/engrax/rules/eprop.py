@@ -59,10 +59,10 @@ class EProp(Rule):
 
     Args:
         feedback: how errors reach a population: "symmetric" (the readout's own weights), "random" (fixed), "adaptive"
-            (moves with the readout's weights; pair it with `optim.kolen_pollack`), "uniform" (all equal).
+            (moves with the readout's weights; pair it with `optim.kolen_pollack`), "uniform" (all equal), "shuffled"
+            (symmetric, but dealt out to other units, anew at each gradient: a control).
         feedback_scale: standard deviation of random and adaptive feedback weights, value of uniform ones; None: 1,
             1 / sqrt(outputs) and 1 / sqrt(units). Symmetric feedback has no weights of its own.
-            "shuffled": symmetric, but dealt out to other units, anew at each gradient (a control).
         trace: "full", "simplified" or "none": how eligibility goes through adaptation, whatever models say of it
             (`neurons.ALIF`); None: as they say.
         evaluation: "offline", "online" or "chunked".
