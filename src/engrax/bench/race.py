@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import EngraxError
@@ -93,6 +94,7 @@ def race(
     repeats: int = 7,
     threads: int = 2,
     patience: float = 60.0,
+    at_once: int = 1,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Time training steps of one workload.
 
@@ -104,6 +106,7 @@ def race(
         threads: cores that each may use.
         patience: seconds of steps after which a candidate is not asked for another. One whose first step took longer
             is judged by that, compilation included (repeats is 0 and compile_seconds None).
+        at_once: candidates that are checked, and compile, at the same time.
 
     Returns:
         a row for each entrant, fastest first, and a sentence for each that could not be timed. A row has workload,
@@ -120,7 +123,8 @@ def race(
     memory: dict[tuple[str, Variant], dict[str, Any]] = {}
     expected, _ = run(WORKLOADS[workload], WORKLOADS[workload].arrays())
     try:
-        for entrant in entrants:
+
+        def ready(entrant: tuple[str, Variant]) -> None:
             label = " ".join((entrant[0], *entrant[1]))
             try:
                 checks[entrant] = check(workload, *entrant)
@@ -138,6 +142,9 @@ def race(
             except BenchError as error:
                 failures.append(str(error))
                 say(f"{workload}: {error}")
+
+        with ThreadPoolExecutor(at_once) as pool:
+            list(pool.map(ready, entrants))
         for turn in range(repeats):
             for entrant, worker in workers.items():
                 if entrant in times and sum(times[entrant]) < patience:

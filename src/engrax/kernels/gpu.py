@@ -1,13 +1,11 @@
-"""The loops of `loops` on a GPU: one launch for a whole sequence, in either direction. See `persistent`.
+"""The loops of `loops` on a GPU: a launch for a whole sequence or for each step, in either direction: `persistent`."""
 
-They were run in Pallas' interpreter, and compiled; no GPU has run them yet.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas import triton
 from jaxtyping import Array
 
 from ..errors import unknown
@@ -17,23 +15,33 @@ from .persistent import TRIALS, Join, Plan, Tile
 from .steps import Form
 from .units import COEFFICIENTS, Edge, End, Gradient, Signal, Start, Unit, unpacked
 
-# Columns of a tile: a power of two, and whole words of spikes.
-TILE = 64
+# Columns of a tile, a power of two and whole words of spikes: of all steps in one launch, and of what a step reads.
+TILE, READ = 64, 128
 # Units of a component, padded, whose states registers hold: of twice as many, the compiler puts kilobytes in memory.
 UNITS = 512
+# Steps of a loop's turn, whose launches need not wait for the loop.
+UNROLLED = 16
 # Bytes of weights that a program holds at most, and what it needs of shared memory beside them.
 HELD, BESIDE = 128 * 1024, 16 * 1024
 # Kilobytes of shared memory that a program may ask for, by compute capability; elsewhere the least of them.
 SHARED = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "10.3": 227, "12.0": 99}
 
 
-def fits(sizes: Sequence[int], dtype: Any) -> bool:
-    """Whether registers hold the states of a component with populations of these sizes, and the device knows how."""
-    numbers = sum(width for size in sizes for _, width in _cut(size))
-    small = numbers * jnp.dtype(dtype).itemsize <= 4 * UNITS
+def fits(dtype: Any) -> bool:
+    """Whether the device knows how to multiply numbers of a type."""
     # Before 8.0 there are no tensor cores for single precision; other makers' GPUs have names here.
     major = _capability().partition(".")[0]
-    return small and jnp.dtype(dtype) in (jnp.float32, jnp.float64) and major.isdecimal() and int(major) >= 8
+    recent = major.isdecimal() and int(major) >= 8 and (jax.default_backend() != "gpu" or _listed())
+    return recent and jnp.dtype(dtype) in (jnp.float32, jnp.float64)
+
+
+def _listed() -> bool:
+    """Whether JAX compiles Triton's kernels for this GPU: newer ones keep a list."""
+    try:
+        getattr(triton, "get_gpu_info", lambda: None)()
+    except ValueError:
+        return False
+    return True
 
 
 def ahead(
@@ -52,7 +60,7 @@ def ahead(
     """
     batch, dtype = starts[0].voltage.shape[0], starts[0].voltage.dtype
     forms = tuple(_form(s.unit) for s in starts)
-    plan, inner = _plan([s.voltage.shape[1] for s in starts], forms, edges, steps, batch, precision, interpret)
+    plan, inner = _plan([s.voltage.shape[1] for s in starts], forms, edges, steps, batch, dtype, precision, interpret)
     inputs: list[dict[str, Array]] = []
     shapes: list[dict[str, jax.ShapeDtypeStruct]] = []
     for place, s in enumerate(starts):
@@ -69,11 +77,14 @@ def ahead(
         if spiking:
             words = -(-size // persistent.BITS)
             kept["bits"] = jax.ShapeDtypeStruct((steps, batch, words), jnp.dtype("uint32"))
+        if plan.only is not None:
+            state["spikes"] = given["spikes"]
         for name, x in _present(state).items():
             kept[f"last_{name}"] = jax.ShapeDtypeStruct(x.shape, x.dtype)
         shapes.append(kept)
     weights = [_weight(plan, e.weight.T, join.pre, join.post, precision) for join, e in inner]
-    return persistent.call(sweeps.ahead, "pre", plan, inputs, weights, shapes) if steps else _still(inputs, shapes)
+    found = _called(sweeps.ahead, plan, inputs, weights, shapes)
+    return [{name: x for name, x in mine.items() if name != "last_spikes"} for mine in found]
 
 
 def back(
@@ -88,7 +99,7 @@ def back(
     """As `loops.back`, but dE by the initial "spikes" is told apart, and every delta is there."""
     batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
     forms = tuple(_form(s.unit, s.local) for s in ends)
-    plan, inner = _plan([s.size for s in ends], forms, edges, steps, batch, precision, interpret)
+    plan, inner = _plan([s.size for s in ends], forms, edges, steps, batch, dtype, precision, interpret)
     inputs: list[dict[str, Array]] = []
     shapes: list[dict[str, jax.ShapeDtypeStruct]] = []
     for place, s in enumerate(ends):
@@ -107,7 +118,7 @@ def back(
         inputs.append(_present(given))
         shapes.append(told)
     weights = [_weight(plan, e.weight, join.post, join.pre, precision) for join, e in inner]
-    found = persistent.call(sweeps.back, "post", plan, inputs, weights, shapes)
+    found = _called(sweeps.back, plan, inputs, weights, shapes)
     for place, s in enumerate(ends):
         found[place]["total"] = jnp.sum(found[place]["delta"], (0, 1))
         if s.depth:
@@ -119,15 +130,36 @@ def back(
     return found, made
 
 
-def _still(inputs: list[dict[str, Array]], shapes: list[dict[str, jax.ShapeDtypeStruct]]) -> list[dict[str, Array]]:
-    """A run of no steps, which a kernel has nowhere to write."""
-    return [
-        {
-            n: given[n.removeprefix("last_")] if n.startswith("last_") else jnp.zeros(x.shape, x.dtype)
-            for n, x in mine.items()
-        }
+def _called(
+    kernel: Callable[..., None],
+    plan: Plan,
+    inputs: list[dict[str, Array]],
+    weights: list[Array],
+    shapes: list[dict[str, jax.ShapeDtypeStruct]],
+) -> list[dict[str, Array]]:
+    """What a kernel makes of a component: in one launch where a program can hold it, else step by step."""
+    if plan.only is None and plan.steps:
+        return persistent.call(kernel, plan, inputs, weights, shapes)
+    forwards = kernel is sweeps.ahead
+    made = [
+        {name: _begin(name, x, given, forwards) for name, x in mine.items()}
         for given, mine in zip(inputs, shapes, strict=True)
     ]
+
+    def turn(n: Any, made: list[dict[str, Array]]) -> list[dict[str, Array]]:
+        made, places = list(made), range(len(made))
+        t = jnp.asarray(n if forwards else plan.steps - 1 - n, jnp.int32)
+        for place in places if forwards else reversed(places):
+            made[place] = persistent.step(kernel, plan._replace(only=place), t, inputs, weights, made)
+        return made
+
+    return list(jax.lax.fori_loop(0, plan.steps, turn, made, unroll=UNROLLED)) if plan.steps else made
+
+
+def _begin(name: str, x: jax.ShapeDtypeStruct, given: dict[str, Array], forwards: bool) -> Array:
+    """What is there of an array before the first step: a state is the one to begin with."""
+    first = name.removeprefix("last_") if forwards else f"last_{name}"
+    return given[first] if first != name and first in given else jnp.zeros(x.shape, x.dtype)
 
 
 def _plan(
@@ -136,6 +168,7 @@ def _plan(
     edges: Sequence[Edge],
     steps: int,
     batch: int,
+    dtype: Any,
     precision: str,
     interpret: bool | None,
 ) -> tuple[Plan, list[tuple[Join, Edge]]]:
@@ -144,9 +177,10 @@ def _plan(
     inner = [(Join(e.pre, e.post, e.delay), e) for e in edges if e.pre >= 0 and e.post >= 0]
     without = jax.default_backend() != "gpu" if interpret is None else interpret
     joins = tuple(join for join, _ in inner)
-    plan = Plan(steps, batch, tuple(sizes), forms, joins, COEFFICIENTS, _tiles(sizes, True), True, without)
-    if _bytes(plan, precision) > min(HELD, _shared() - BESIDE):
-        plan = plan._replace(held=False, tiles=_tiles(sizes, False))
+    plan = Plan(steps, batch, tuple(sizes), forms, joins, COEFFICIENTS, _tiles(sizes, True), without)
+    states = jnp.dtype(dtype).itemsize * sum(tile.width for tile in plan.tiles)
+    if states > 4 * UNITS or _bytes(plan, dtype, precision) > min(HELD, _shared() - BESIDE):
+        plan = plan._replace(only=0, tiles=_tiles(sizes, False))
     return plan, inner
 
 
@@ -161,19 +195,20 @@ def _capability() -> str:
 
 def _tiles(sizes: Sequence[int], held: bool) -> tuple[Tile, ...]:
     """Tiles of populations; loops over them want them to be equal."""
-    return tuple(Tile(i, a, w if held or not a else TILE) for i, size in enumerate(sizes) for a, w in _cut(size))
+    wide = TILE if held else READ
+    return tuple(Tile(i, a, w if held or not a else wide) for i, size in enumerate(sizes) for a, w in _cut(size, wide))
 
 
-def _bytes(plan: Plan, precision: str) -> int:
-    """What all weights take; single precision is multiplied in two parts."""
+def _bytes(plan: Plan, dtype: Any, precision: str) -> int:
+    """What all weights take; no more than three parts of two bytes, or one of eight."""
     weights = sum(plan.width(join.pre) * plan.width(join.post) for join in plan.joins)
-    return (2 if precision == "bfloat16" else 8) * weights
+    return (2 if precision == "bfloat16" else 8 if dtype == jnp.float64 else 6) * weights
 
 
-def _cut(size: int) -> list[tuple[int, int]]:
+def _cut(size: int, wide: int) -> list[tuple[int, int]]:
     """Columns of tiles, first and count: powers of two, at least as many as trials."""
-    starts = range(0, size, TILE)
-    return [(a, max(TRIALS, 1 << (min(TILE, size - a) - 1).bit_length())) for a in starts]
+    starts = range(0, size, wide)
+    return [(a, max(TRIALS, 1 << (min(wide, size - a) - 1).bit_length())) for a in starts]
 
 
 def _form(unit: Unit, local: bool = False) -> Form:
@@ -213,8 +248,11 @@ def _period(plan: Plan, place: int, unit: Unit) -> Array | None:
 
 
 def _weight(plan: Plan, weight: Array, first: int, second: int, precision: str) -> Array:
+    """In parts, (parts, from, to)."""
     padded = _pad(weight, (plan.width(first), plan.width(second)))
-    return padded.astype(jnp.bfloat16) if precision == "bfloat16" else padded
+    if precision == "bfloat16":
+        return padded.astype(jnp.bfloat16)[None]
+    return padded[None] if padded.dtype == jnp.float64 else jnp.stack(persistent.divided(padded))
 
 
 def _sent(signal: Signal, delay: int, dtype: Any) -> Array:

@@ -41,14 +41,14 @@ def knows(unit: Unit) -> bool:
     return unit.trace == "full" or not on_gpu()
 
 
-def fits(sizes: Sequence[int], dtype: Any) -> bool:
-    """Whether loops take a component with populations of these sizes."""
+def fits(dtype: Any) -> bool:
+    """Whether the device has loops for numbers of a type."""
     if not on_gpu():
         return True
     # Pallas takes long to import.
     from . import gpu
 
-    return gpu.fits(sizes, dtype)
+    return gpu.fits(dtype)
 
 
 def listed(numbers: Array) -> Signal:

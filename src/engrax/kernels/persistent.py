@@ -1,12 +1,12 @@
-"""How a kernel goes through all steps of a component in one launch: a program takes some trials along, in Triton.
+"""How kernels go through the steps of a component: plans, access to memory, products and launches, in Triton.
 
-A population is cut into tiles of columns, since Triton knows no parts of an array. States stay in registers, and so do
-weights where they fit (`Plan.held`), read once. Where they do not, products are loops over tiles of weights, which the
-cache has, and of outputs or deltas, read back from where they were written.
+A population is cut into tiles of columns, since Triton knows no parts of an array. Where a program can hold all weights
+(`Plan.only` is None), one launch goes through all steps: a program takes some trials along, with states in registers
+and weights read once. Elsewhere a launch takes one population one step further: a program does that for some trials
+and a tile; states are in memory, and products are loops over tiles of weights, which the cache has.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,10 @@ from .steps import Form
 TRIALS = 16
 # Spikes in a word.
 BITS = 32
+# Of a number in single precision, of 8 bits each.
+PARTS = 3
+# Loads of a loop over tiles that are under way at a time.
+STAGES = 3
 
 
 class Join(NamedTuple):
@@ -35,14 +39,15 @@ class Tile(NamedTuple):
     """Columns of the population at a place."""
 
     place: int
-    start: int
+    start: int | Array
     width: int
 
 
 class Plan(NamedTuple):
     """A component as its kernel sees it.
 
-    coefficients: names of a population's rows. held: weights are read once. interpret: run without a GPU.
+    coefficients: names of a population's rows. interpret: run without a GPU. only: the place of the population that a
+    launch takes one step further, None where it goes through all steps.
     """
 
     steps: int
@@ -52,24 +57,32 @@ class Plan(NamedTuple):
     joins: tuple[Join, ...]
     coefficients: tuple[str, ...]
     tiles: tuple[Tile, ...]
-    held: bool
     interpret: bool
+    only: int | None = None
 
-    def parts(self, place: int) -> list[int]:
+    def parts(self, place: int) -> list[Tile]:
         """The tiles of a population."""
-        return [j for j, tile in enumerate(self.tiles) if tile.place == place]
+        return [tile for tile in self.tiles if tile.place == place]
 
     def width(self, place: int) -> int:
         """Columns of a population, padded."""
-        return sum(self.tiles[j].width for j in self.parts(place))
+        return sum(tile.width for tile in self.parts(place))
 
-    def form(self, j: int) -> Form:
-        """That of a tile."""
-        return self.forms[self.tiles[j].place]
+    def columns(self, place: int) -> int:
+        """Those of a program that takes the population a step further: whole words of spikes."""
+        return min(BITS, self.parts(place)[0].width)
+
+    def targets(self) -> list[Tile]:
+        """The tiles of a program."""
+        if self.only is None:
+            return list(self.tiles)
+        columns = self.columns(self.only)
+        # Indices of one read or write must all be of the type that JAX gives to a number.
+        return [Tile(self.only, pl.program_id(1).astype(int) * columns, columns)]
 
     def carried(self, place: int, end: str) -> bool:
         """Whether what a population sent last is at hand: it is the "pre" or "post" of joins with a delay of one."""
-        return self.held and any(getattr(join, end) == place and join.delay == 1 for join in self.joins)
+        return self.only is None and any(getattr(join, end) == place and join.delay == 1 for join in self.joins)
 
 
 class Access:
@@ -78,40 +91,35 @@ class Access:
     def __init__(self, plan: Plan):
         self.plan = plan
         self._first = pl.program_id(0) * TRIALS
-        self._masks = [self._mask(tile) for tile in plan.tiles]
 
-    def load(self, ref: Any, tile: int | Tile, *index: Any, when: Array | None = None) -> Array:
-        """A tile, by its number or with a start that is computed; zeros outside, and everywhere unless `when`."""
-        mask = self._masks[tile] if isinstance(tile, int) else self._mask(tile)
-        mask = mask if when is None else mask & when
-        tile = self.plan.tiles[tile] if isinstance(tile, int) else tile
+    def load(self, ref: Any, tile: Tile, *index: Any, when: Array | None = None) -> Array:
+        """A tile, whose start may be computed; zeros outside, and everywhere unless `when`."""
+        mask = self._mask(tile) if when is None else self._mask(tile) & when
         part = ref.at[(*index, slice(None), pl.ds(tile.start, tile.width))]
         return triton.load(part, mask=mask, other=jnp.zeros((), ref.dtype))
 
-    def store(self, ref: Any, j: int, value: Array, *index: Any) -> None:
-        """Write tile `j`."""
-        tile = self.plan.tiles[j]
-        triton.store(ref.at[(*index, slice(None), pl.ds(tile.start, tile.width))], value, mask=self._masks[j])
+    def store(self, ref: Any, tile: Tile, value: Array, *index: Any) -> None:
+        """Write a tile."""
+        triton.store(ref.at[(*index, slice(None), pl.ds(tile.start, tile.width))], value, mask=self._mask(tile))
 
-    def load_bits(self, ref: Any, tile: int | Tile, t: Any, dtype: Any, when: Array) -> Array:
+    def load_bits(self, ref: Any, tile: Tile, t: Any, dtype: Any, when: Array) -> Array:
         """Spikes that were written as bits."""
-        tile = self.plan.tiles[tile] if isinstance(tile, int) else tile
         words, mask = self._words(ref, tile, t)
         return _unpacked(triton.load(words, mask=mask & when, other=jnp.uint32(0)), tile.width, dtype)
 
-    def store_bits(self, ref: Any, j: int, spikes: Array, t: Any) -> None:
-        """Write spikes of tile `j` as bits."""
-        words, mask = self._words(ref, self.plan.tiles[j], t)
+    def store_bits(self, ref: Any, tile: Tile, spikes: Array, t: Any) -> None:
+        """Write spikes of a tile as bits."""
+        words, mask = self._words(ref, tile, t)
         triton.store(words, _packed(spikes), mask=mask)
 
-    def rows(self, refs: dict[str, Any], j: int) -> dict[str, Array]:
+    def rows(self, refs: dict[str, Any], tile: Tile) -> dict[str, Array]:
         """A tile's coefficients, (1, units) each, and its "period"."""
-        part = pl.ds(self.plan.tiles[j].start, self.plan.tiles[j].width)
+        part = pl.ds(tile.start, tile.width)
         found = {name: refs["rows"][pl.ds(k, 1), part] for k, name in enumerate(self.plan.coefficients)}
         return found | ({"period": refs["period"][:, part]} if "period" in refs else {})
 
     def _mask(self, tile: Tile) -> Array:
-        unit = tile.start + jax.lax.broadcasted_iota(jnp.int32, (TRIALS, tile.width), 1)
+        unit = jnp.int32(tile.start) + jax.lax.broadcasted_iota(jnp.int32, (TRIALS, tile.width), 1)
         return self._trials(tile.width) & (unit < self.plan.sizes[tile.place])
 
     def _trials(self, width: int) -> Array:
@@ -120,49 +128,70 @@ class Access:
 
     def _words(self, ref: Any, tile: Tile, t: Any) -> tuple[Any, Array]:
         first, count = tile.start // BITS, -(-tile.width // BITS)
-        word = first + jax.lax.broadcasted_iota(jnp.int32, (TRIALS, count), 1)
+        word = jnp.int32(first) + jax.lax.broadcasted_iota(jnp.int32, (TRIALS, count), 1)
         mask = self._trials(count) & (word < -(-self.plan.sizes[tile.place] // BITS))
         return ref.at[t, :, pl.ds(first, count)], mask
 
 
 class Weights:
-    """Products with weights (from, to) of joins, tile by tile; `read(tile, join)` reads what is multiplied."""
+    """Products with weights (from, to) of joins, tile by tile; `read(tile)` reads what is multiplied."""
 
     def __init__(self, plan: Plan, refs: Sequence[Any], source: str):
         self._plan, self._refs, self._source = plan, refs, source
-        self._held: dict[tuple[int, int, int], Array] = {}
-        if plan.held:
+        self._held: dict[tuple[int, Tile, Tile], list[Array]] = {}
+        if plan.only is None:
             for k, join in enumerate(plan.joins):
                 target = join.post if source == "pre" else join.pre
                 for a in plan.parts(getattr(join, source)):
                     for b in plan.parts(target):
-                        self._held[k, a, b] = self._block(k, plan.tiles[a], plan.tiles[b])
+                        self._held[k, a, b] = self._block(k, a, b)
 
-    def add(self, total: Array, k: int, j: int, read: Callable[[int | Tile], Array]) -> Array:
-        """`total` and what tile `j` gets along a join."""
+    def add(self, total: Array, k: int, tile: Tile, read: Callable[[Tile], Array]) -> Array:
+        """`total` and what a tile gets along a join."""
         place = getattr(self._plan.joins[k], self._source)
         parts = self._plan.parts(place)
-        if self._plan.held:
+        if self._plan.only is None:
             for a in parts:
-                total = total + self._dot(read(a), self._held[k, a, j])
+                total = total + self._dot(read(a), self._held[k, a, tile], k)
             return total
-        width = self._plan.tiles[parts[0]].width
+        width = parts[0].width
 
         def more(n: Any, total: Array) -> Array:
-            tile = Tile(place, n * width, width)
-            return total + self._dot(read(tile), self._block(k, tile, self._plan.tiles[j]))
+            a = Tile(place, n * width, width)
+            return total + self._dot(read(a), self._block(k, a, tile), k)
 
         return jax.lax.fori_loop(0, len(parts), more, total)
 
-    def _block(self, k: int, a: Tile, b: Tile) -> Array:
-        return self._refs[k][pl.ds(a.start, a.width), pl.ds(b.start, b.width)]
+    def _block(self, k: int, a: Tile, b: Tile) -> list[Array]:
+        """A tile of weights, in parts."""
+        parts = self._refs[k].shape[0]
+        return [self._refs[k][n, pl.ds(a.start, a.width), pl.ds(b.start, b.width)] for n in range(parts)]
 
-    def _dot(self, x: Array, weight: Array) -> Array:
-        precision: Any = jax.lax.Precision.HIGHEST
-        if weight.dtype == jnp.float32 and not self._plan.interpret:
-            # Three products on tensor cores, as exact as one of single precision.
-            precision = jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
-        return triton.dot(x.astype(weight.dtype), weight, precision=precision).astype(x.dtype)
+    def _dot(self, x: Array, weights: list[Array], k: int) -> Array:
+        """The product of all parts of either that are not lost in rounding, small ones first."""
+        form = self._plan.forms[self._plan.joins[k].pre]
+        exact = len(weights) < PARTS or (self._source == "pre" and form.kind == "spiking")
+        mine = [x.astype(weights[0].dtype)] if exact else divided(x)
+        pairs = [(x, w) for n in reversed(range(len(weights))) for x, w in zip(mine, reversed(weights[: n + 1]))]
+        total = None
+        for one, weight in pairs:
+            # Numbers of 8 bits are multiplied exactly, and summed in single precision.
+            product = triton.dot(one, weight, precision=jax.lax.Precision.HIGHEST)
+            total = product if total is None else total + product
+        assert total is not None
+        return total.astype(x.dtype)
+
+
+def divided(x: Array) -> list[Array]:
+    """Three arrays of bfloat16 whose sum is `x`, in single precision: tensor cores multiply these fastest."""
+    parts = []
+    for _ in range(PARTS):
+        # Rounding there and back is what compilers take the liberty to leave out.
+        bits = jax.lax.bitcast_convert_type(x, jnp.uint32) & jnp.uint32(0xFFFF0000)
+        high = jax.lax.bitcast_convert_type(bits, jnp.float32)
+        parts.append(high.astype(jnp.bfloat16))
+        x = x - high
+    return parts
 
 
 def _lanes(dimensions: int, count: int) -> Array:
@@ -188,40 +217,91 @@ def wait(plan: Plan) -> None:
 
 def call(
     kernel: Callable[..., None],
-    source: str,
     plan: Plan,
     inputs: list[dict[str, Array]],
     weights: list[Array],
     shapes: list[dict[str, jax.ShapeDtypeStruct]],
 ) -> list[dict[str, Array]]:
-    """Run `kernel(plan, inputs, weights, *outputs)`, all by population but the weights, which are by join.
-
-    source: the end of joins from which the kernel multiplies.
-    """
-    by_place = [{name: _block(plan, i, name, x) for name, x in mine.items()} for i, mine in enumerate(inputs)]
-    results = [{name: _block(plan, i, name, x) for name, x in mine.items()} for i, mine in enumerate(shapes)]
-    whole = [pl.BlockSpec(w.shape, lambda _: (0, 0)) for w in weights]
+    """Run `kernel(plan, inputs, weights, outputs)`, all by population but the weights, which are by join."""
     warps = 8 if sum(tile.width for tile in plan.tiles) > 64 else 4
-    # Triton reads ahead in innermost loops. Those over tiles want that; the loop over steps must not be one, since it
-    # loads what it has stored. A loop over one tile is none.
-    several = not plan.held and any(len(plan.parts(getattr(join, source))) > 1 for join in plan.joins)
-    parameters = triton.CompilerParams(num_warps=warps, num_stages=2 if several else 1)
     launch = pl.pallas_call(
-        partial(kernel, plan),
+        lambda given, held, *outputs: kernel(plan, given, held, outputs),
         out_shape=shapes,
-        grid=(-(-plan.batch // TRIALS),),
-        in_specs=[by_place, whole],
-        out_specs=results,
-        compiler_params=parameters,
+        grid=(_groups(plan),),
+        in_specs=[[_blocks(plan, i, mine) for i, mine in enumerate(inputs)], [_whole(w) for w in weights]],
+        out_specs=[_blocks(plan, i, mine) for i, mine in enumerate(shapes)],
+        # Triton reads ahead in innermost loops, as which the one over steps loads what it has stored.
+        compiler_params=triton.CompilerParams(num_warps=warps, num_stages=1),
         interpret=plan.interpret,
     )
     return list(launch(inputs, weights))
 
 
+def step(
+    kernel: Callable[..., None],
+    plan: Plan,
+    t: Array,
+    inputs: list[dict[str, Array]],
+    weights: list[Array],
+    made: list[dict[str, Array]],
+) -> dict[str, Array]:
+    """Take population `plan.only` from step `t` on, in place.
+
+    Args:
+        made: what was made so far of all that `call` returns; final states among it are those after the step before.
+
+    Returns:
+        what was made of this population.
+    """
+    place = plan.only
+    assert place is not None
+    # A read of what a launch writes goes by its output.
+    others = [{} if i == place else mine for i, mine in enumerate(made)]
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in made[place].items()}
+
+    def body(now: Any, given: Any, held: Any, others: Any, _: Any, output: Any) -> None:
+        outputs = [output if i == place else mine for i, mine in enumerate(others)]
+        kernel(plan, given, held, outputs, now[0].astype(int))
+
+    arguments = (t[None], inputs, weights, others, made[place])
+    before = len(jax.tree.leaves(arguments[:-1]))
+    blocks = lambda arrays: [_blocks(plan, i, mine) for i, mine in enumerate(arrays)]
+    launch = pl.pallas_call(
+        body,
+        out_shape=shapes,
+        grid=(_groups(plan), plan.width(place) // plan.columns(place)),
+        in_specs=(
+            pl.BlockSpec((1,), lambda *_: (0,)),
+            blocks(inputs),
+            [_whole(w) for w in weights],
+            blocks(others),
+            _blocks(plan, place, made[place]),
+        ),
+        out_specs=_blocks(plan, place, shapes),
+        input_output_aliases={before + n: n for n in range(len(shapes))},
+        compiler_params=triton.CompilerParams(num_warps=4, num_stages=STAGES),
+        interpret=plan.interpret,
+    )
+    found: dict[str, Array] = launch(*arguments)
+    return found
+
+
+def _groups(plan: Plan) -> int:
+    return -(-plan.batch // TRIALS)
+
+
+def _whole(weight: Array) -> pl.BlockSpec:
+    return pl.BlockSpec(weight.shape, lambda *_: (0, 0, 0))
+
+
+def _blocks(plan: Plan, place: int, arrays: dict[str, Any]) -> dict[str, pl.BlockSpec]:
+    return {name: _block(plan, place, name, x) for name, x in arrays.items()}
+
+
 def _block(plan: Plan, place: int, name: str, x: Any) -> pl.BlockSpec:
     if name in ("rows", "period"):
-        return pl.BlockSpec(x.shape, lambda _: (0, 0))
+        return pl.BlockSpec(x.shape, lambda *_: (0, 0))
     last = -(-plan.width(place) // BITS) if name in ("bits", "spikes") and len(x.shape) == 3 else plan.width(place)
     if len(x.shape) == 2:
-        return pl.BlockSpec((TRIALS, last), lambda i: (i, 0))
-    return pl.BlockSpec((x.shape[0], TRIALS, last), lambda i: (0, i, 0))
+        return pl.BlockSpec((TRIALS, last), lambda i, *_: (i, 0))
+    return pl.BlockSpec((x.shape[0], TRIALS, last), lambda i, *_: (0, i, 0))

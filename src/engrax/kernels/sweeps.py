@@ -1,4 +1,8 @@
-"""The two kernels: all steps of a component forwards, and all backwards. See `persistent` for where things are kept."""
+"""The two kernels: steps of a component forwards, and backwards. See `persistent` for where things are kept.
+
+A launch that takes one population one step further finds its step `now`, and the state that it goes on from, in what
+the one before it wrote.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +18,9 @@ from .steps import Errors, Past, State
 Refs = dict[str, Any]
 
 
-def ahead(plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], *outputs: Refs) -> None:
+def ahead(
+    plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], outputs: Sequence[Refs], now: Array | None = None
+) -> None:
     """Run the component.
 
     Args:
@@ -24,61 +30,66 @@ def ahead(plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], *outputs: 
         outputs: "bits" of spiking populations, "voltage" of others; what `loops.Start` names; the final state, as
             "last_voltage" and so on.
     """
-    access, product = Access(plan), Weights(plan, weights, "pre")
-    tiles, of = range(len(plan.tiles)), [tile.place for tile in plan.tiles]
-    rows = [access.rows(inputs[of[j]], j) for j in tiles]
+    access, product, tiles = Access(plan), Weights(plan, weights, "pre"), plan.targets()
+    rows = [access.rows(inputs[tile.place], tile) for tile in tiles]
 
-    def first(j: int, name: str) -> Any:
-        return access.load(inputs[of[j]][name], j) if name in inputs[of[j]] else None
+    def first(tile: Tile, name: str) -> Any:
+        refs = inputs[tile.place] if now is None else outputs[tile.place]
+        name = name if now is None or name == "latest" else f"last_{name}"
+        return access.load(refs[name], tile) if name in refs else None
 
-    def written(place: int, tile: int | Tile, t: Any, when: Array) -> Array:
+    def written(tile: Tile, t: Any, when: Array) -> Array:
+        place = tile.place
         if plan.forms[place].kind == "spiking":
             return access.load_bits(outputs[place]["bits"], tile, t, inputs[place]["rows"].dtype, when)
         return access.load(outputs[place]["voltage"], tile, t, when=when)
 
-    def sent(place: int, tile: int | Tile, delay: int, t: Any) -> Array:
+    def sent(tile: Tile, delay: int, t: Any) -> Array:
         if not delay:
-            return written(place, tile, t, t >= 0)
-        history, early = inputs[place]["history"], t < delay
+            return written(tile, t, t >= 0)
+        history, early = inputs[tile.place]["history"], t < delay
         past = jnp.minimum(history.shape[0] + t - delay, history.shape[0] - 1)
-        return access.load(history, tile, past, when=early) + written(place, tile, jnp.maximum(t - delay, 0), ~early)
+        return access.load(history, tile, past, when=early) + written(tile, jnp.maximum(t - delay, 0), ~early)
 
     def step(t: Any, carry: Any) -> Any:
         states, recent = list(carry[0]), carry[1]
-        sources = [inputs[i].get("current") for i in of]
-        currents = [None if s is None else access.load(s, j, t) for j, s in enumerate(sources)]
-        out: list[Array] = []
-        for j in tiles:
-            current = currents[j]
+        sources = [inputs[tile.place].get("current") for tile in tiles]
+        currents = [None if s is None else access.load(s, tile, t) for tile, s in zip(tiles, sources, strict=True)]
+        out: dict[Tile, Array] = {}
+        for n, tile in enumerate(tiles):
+            form, refs, current = plan.forms[tile.place], outputs[tile.place], currents[n]
             if current is None:
-                current = jnp.broadcast_to(rows[j]["bias"], states[j].voltage.shape)
+                current = jnp.broadcast_to(rows[n]["bias"], states[n].voltage.shape)
             for k, join in enumerate(plan.joins):
-                if join.post == of[j]:
-                    read = _at_hand(plan, join.delay, out, recent, lambda tile, e=join: sent(e.pre, tile, e.delay, t))
-                    current = product.add(current, k, j, read)
-            states[j], z, slope = steps.ahead(plan.form(j), rows[j], states[j], current)
-            out.append(z)
-            refs, state = outputs[of[j]], states[j]
-            for name, value in {"above": slope, "phi": slope, **state._asdict()}.items():
+                if join.post == tile.place:
+                    read = _at_hand(plan, join.delay, out, recent, lambda source, e=join: sent(source, e.delay, t))
+                    current = product.add(current, k, tile, read)
+            states[n], z, slope = steps.ahead(form, rows[n], states[n], current)
+            if plan.only is None:
+                out[tile] = z
+            for name, value in {"above": slope, "phi": slope, **states[n]._asdict()}.items():
                 if name in refs:
-                    access.store(refs[name], j, value, t)
+                    access.store(refs[name], tile, value, t)
             if "bits" in refs:
-                access.store_bits(refs["bits"], j, z, t)
-            if j == plan.parts(of[j])[-1] and _soon(plan, of[j], "pre"):
-                wait(plan)
+                access.store_bits(refs["bits"], tile, z, t)
         _turn(plan)
-        return states, [None if x is None else z for x, z in zip(recent, out, strict=True)]
+        return states, {tile: out[tile] for tile in recent}
 
-    states = [State(*(first(j, name) for name in State._fields)) for j in tiles]
-    recent = [first(j, "latest") if plan.carried(of[j], "pre") else None for j in tiles]
-    states, _ = jax.lax.fori_loop(0, plan.steps, step, (states, recent))
-    for j in tiles:
-        for name, value in states[j]._asdict().items():
-            if f"last_{name}" in outputs[of[j]]:
-                access.store(outputs[of[j]][f"last_{name}"], j, value)
+    states = [State(*(first(tile, name) for name in State._fields)) for tile in tiles]
+    if now is None:
+        recent = {tile: first(tile, "latest") for tile in tiles if plan.carried(tile.place, "pre")}
+        states = _run(plan, step, states, recent)
+    else:
+        states, _ = step(now, (states, {}))
+    for tile, state in zip(tiles, states, strict=True):
+        for name, value in state._asdict().items():
+            if f"last_{name}" in outputs[tile.place]:
+                access.store(outputs[tile.place][f"last_{name}"], tile, value)
 
 
-def back(plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], *outputs: Refs) -> None:
+def back(
+    plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], outputs: Sequence[Refs], now: Array | None = None
+) -> None:
     """Carry errors back.
 
     Args:
@@ -87,85 +98,99 @@ def back(plan: Plan, inputs: Sequence[Refs], weights: Sequence[Any], *outputs: R
         weights: (post, pre), of each join.
         outputs: "delta"; dE by the initial state, by the names of `Errors`.
     """
-    access, product = Access(plan), Weights(plan, weights, "post")
-    tiles, of = range(len(plan.tiles)), [tile.place for tile in plan.tiles]
-    rows = [access.rows(inputs[of[j]], j) for j in tiles]
-    last = [access.load(inputs[of[j]]["last_voltage"], j) for j in tiles]
+    access, product, tiles = Access(plan), Weights(plan, weights, "post"), plan.targets()
+    rows = [access.rows(inputs[tile.place], tile) for tile in tiles]
 
-    def at(j: int, name: str, *t: Any) -> Any:
-        return access.load(inputs[of[j]][name], j, *t) if name in inputs[of[j]] else None
+    def at(tile: Tile, name: str, *t: Any) -> Any:
+        refs = inputs[tile.place]
+        return access.load(refs[name], tile, *t) if name in refs else None
 
-    def earlier(j: int, name: str, t: Any) -> Array | None:
-        refs = inputs[of[j]]
+    def first(tile: Tile, name: str) -> Any:
+        if now is None:
+            return at(tile, f"last_{name}")
+        refs = outputs[tile.place]
+        return access.load(refs[name], tile) if name in refs else None
+
+    def earlier(tile: Tile, name: str, t: Any) -> Array | None:
+        refs = inputs[tile.place]
         if name not in refs:
             return None
-        first, s = access.load(refs[f"first_{name}"], j, when=t == 0), jnp.maximum(t - 1, 0)
+        begin, s = access.load(refs[f"first_{name}"], tile, when=t == 0), jnp.maximum(t - 1, 0)
         if name == "spikes":
-            return first + access.load_bits(refs[name], j, s, first.dtype, t > 0)
-        return first + access.load(refs[name], j, s, when=t > 0)
+            return begin + access.load_bits(refs[name], tile, s, begin.dtype, t > 0)
+        return begin + access.load(refs[name], tile, s, when=t > 0)
 
-    def past(j: int, t: Any) -> Past:
-        tape = at(j, "tape", t)
-        if plan.form(j).kind == "spiking" and not plan.form(j).given:
-            tape = rows[j]["height"] * jnp.maximum(1 - jnp.abs(tape) * rows[j]["slope"], 0)
-        return Past(tape, earlier(j, "spikes", t), earlier(j, "voltage", t), at(j, "adaptation", t))
+    def past(n: int, tile: Tile, t: Any) -> Past:
+        tape, form = at(tile, "tape", t), plan.forms[tile.place]
+        if form.kind == "spiking" and not form.given:
+            tape = rows[n]["height"] * jnp.maximum(1 - jnp.abs(tape) * rows[n]["slope"], 0)
+        return Past(tape, earlier(tile, "spikes", t), earlier(tile, "voltage", t), at(tile, "adaptation", t))
 
-    def felt(place: int, tile: int | Tile, delay: int, t: Any) -> Array:
+    def felt(tile: Tile, delay: int, t: Any) -> Array:
         s = t + delay
-        return access.load(outputs[place]["delta"], tile, jnp.minimum(s, plan.steps - 1), when=s < plan.steps)
+        return access.load(outputs[tile.place]["delta"], tile, jnp.minimum(s, plan.steps - 1), when=s < plan.steps)
 
-    def step(n: Any, carry: Any) -> Any:
-        t = plan.steps - 1 - n
+    def step(t: Any, carry: Any) -> Any:
         errors, recent = list(carry[0]), carry[1]
-        arriving = [at(j, "arriving", t) for j in tiles]
-        told = [{name: at(j, f"at_{name}", t) for name in ("voltage", "adaptation", "synaptic")} for j in tiles]
-        pasts = [past(j, t) for j in tiles]
-        delta: dict[int, Array] = {}
-        for j in reversed(tiles):
-            error = arriving[j]
+        arriving = [at(tile, "arriving", t) for tile in tiles]
+        told = [{name: at(tile, f"at_{name}", t) for name in ("voltage", "adaptation", "synaptic")} for tile in tiles]
+        pasts = [past(n, tile, t) for n, tile in enumerate(tiles)]
+        delta: dict[Tile, Array] = {}
+        for n, tile in reversed(list(enumerate(tiles))):
+            error = arriving[n]
             if error is None:
-                error = jnp.zeros_like(last[j])
+                error = jnp.zeros_like(errors[n].voltage)
             for k, join in enumerate(plan.joins):
-                if join.pre == of[j]:
-                    read = _at_hand(
-                        plan, join.delay, delta, recent, lambda tile, e=join: felt(e.post, tile, e.delay, t)
-                    )
-                    error = product.add(error, k, j, read)
-            more = {name: getattr(errors[j], name) + g for name, g in told[j].items() if g is not None}
-            after = errors[j]._replace(**more)
-            errors[j], delta[j] = steps.back(plan.form(j), rows[j], after, error, pasts[j])
-            access.store(outputs[of[j]]["delta"], j, delta[j], t)
-            if j == plan.parts(of[j])[0] and _soon(plan, of[j], "post"):
-                wait(plan)
+                if join.pre == tile.place:
+                    read = _at_hand(plan, join.delay, delta, recent, lambda source, e=join: felt(source, e.delay, t))
+                    error = product.add(error, k, tile, read)
+            more = {name: getattr(errors[n], name) + g for name, g in told[n].items() if g is not None}
+            after = errors[n]._replace(**more)
+            errors[n], made = steps.back(plan.forms[tile.place], rows[n], after, error, pasts[n])
+            access.store(outputs[tile.place]["delta"], tile, made, t)
+            if plan.only is None:
+                delta[tile] = made
         _turn(plan)
-        return errors, [None if x is None else delta[j] for j, x in enumerate(recent)]
+        return errors, {tile: delta[tile] for tile in recent}
 
     errors = []
-    for j in tiles:
-        adaptation, synaptic = at(j, "last_adaptation"), at(j, "last_synaptic")
-        spikes = jnp.zeros_like(last[j]) if plan.form(j).kind == "spiking" else None
-        errors.append(Errors(last[j], adaptation, synaptic, spikes))
-    recent = [jnp.zeros_like(last[j]) if plan.carried(of[j], "post") else None for j in tiles]
-    errors, _ = jax.lax.fori_loop(0, plan.steps, step, (errors, recent))
-    for j in tiles:
-        for name, value in errors[j]._asdict().items():
-            if name in outputs[of[j]]:
-                access.store(outputs[of[j]][name], j, value)
+    for tile in tiles:
+        voltage, spikes = first(tile, "voltage"), None
+        if plan.forms[tile.place].kind == "spiking":
+            spikes = jnp.zeros_like(voltage) if now is None else first(tile, "spikes")
+        errors.append(Errors(voltage, first(tile, "adaptation"), first(tile, "synaptic"), spikes))
+    if now is None:
+        carried = [(n, tile) for n, tile in enumerate(tiles) if plan.carried(tile.place, "post")]
+        recent = {tile: jnp.zeros_like(errors[n].voltage) for n, tile in carried}
+        errors = _run(plan, lambda n, carry: step(plan.steps - 1 - n, carry), errors, recent)
+    else:
+        errors, _ = step(now, (errors, {}))
+    for n, tile in enumerate(tiles):
+        for name, value in errors[n]._asdict().items():
+            if name in outputs[tile.place]:
+                access.store(outputs[tile.place][name], tile, value)
 
 
-def _at_hand(plan: Plan, delay: int, now: Any, recent: Sequence[Any], memory: Any) -> Any:
-    """How to read what a join carries: from registers where weights are held and it is fresh, else from memory."""
-    if not plan.held or delay > 1:
+def _run(plan: Plan, step: Any, states: list[Any], recent: dict[Tile, Array]) -> list[Any]:
+    """All steps. Tiles are no keys that JAX can sort."""
+    names = list(recent)
+
+    def turn(n: Any, carry: Any) -> Any:
+        states, found = step(n, (carry[0], dict(zip(names, carry[1], strict=True))))
+        return states, [found[tile] for tile in names]
+
+    last: list[Any] = jax.lax.fori_loop(0, plan.steps, turn, (states, list(recent.values())))[0]
+    return last
+
+
+def _at_hand(plan: Plan, delay: int, now: Any, recent: dict[Tile, Array], memory: Any) -> Any:
+    """How to read what a join carries: where states are in registers and it is fresh, from these, else from memory."""
+    if plan.only is not None or delay > 1:
         return memory
     return (lambda tile: recent[tile]) if delay else (lambda tile: now[tile])
 
 
-def _soon(plan: Plan, place: int, end: str) -> bool:
-    """Whether what a population sends is read from memory within the step."""
-    return not plan.held and any(getattr(join, end) == place and not join.delay for join in plan.joins)
-
-
 def _turn(plan: Plan) -> None:
     """Before the next step, whose loads may be of what this one wrote."""
-    if any(join.delay > (1 if plan.held else 0) for join in plan.joins):
+    if plan.only is None and any(join.delay > 1 for join in plan.joins):
         wait(plan)

@@ -80,7 +80,7 @@ def listed(numbers: Array) -> Signal:
 
 def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
     """How native loops step every population of a component; None where they do not."""
-    if not (available(net.dtype) and native.fits([net.populations[n].size for n in group], net.dtype)):
+    if not (available(net.dtype) and native.fits(net.dtype)):
         return None
     found: dict[str, Unit] = {}
     for name in group:

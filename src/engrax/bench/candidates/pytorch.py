@@ -1,5 +1,9 @@
-"""Plain PyTorch: a loop over time in Python, a surrogate as `autograd.Function`. Products with inputs are hoisted."""
+"""Plain PyTorch: a loop over time in Python, a surrogate as `autograd.Function`. Products with inputs are hoisted.
 
+Its path "compiled" has one step of the loop compiled by `torch.compile`: the whole loop, unrolled, takes hours.
+"""
+
+import os
 from typing import Any
 
 from ..candidate import Candidate, Seen, Trainer, Variant
@@ -7,12 +11,15 @@ from ..workload import ADAM, DAMPENING, Arrays, Workload
 
 
 class PyTorch(Candidate):
-    """PyTorch, eager."""
+    """PyTorch, eager and compiled."""
 
     name, package, modules = "pytorch", "torch", ("torch",)
 
+    def variants(self) -> list[Variant]:
+        return [Variant(), Variant(path="compiled")]
+
     def build(self, workload: Workload, arrays: Arrays, variant: Variant) -> Trainer:
-        return Eager(workload, arrays)
+        return Plain(workload, arrays, compiled=variant.path == "compiled")
 
 
 def spike_function() -> Any:
@@ -41,6 +48,8 @@ class TorchTrainer(Trainer):
     def __init__(self, workload: Workload, arrays: Arrays) -> None:
         import torch
 
+        # Where JAX's candidates compute, too.
+        torch.set_default_device("cuda" if "cuda" in os.environ.get("JAX_PLATFORMS", "") else "cpu")
         self.workload = workload
         self.inputs = torch.as_tensor(arrays.inputs)
         self.classes = torch.as_tensor(arrays.classes).long()
@@ -79,25 +88,36 @@ class TorchTrainer(Trainer):
         readout, spikes = self.forward()
         loss = self.loss(readout)
         loss.backward()
-        gradients = {name: weight.grad.numpy().copy() for name, weight in self.weights.items()}
-        return Seen(float(loss.item()), spikes.detach().numpy(), gradients)
+        gradients = {name: weight.grad.cpu().numpy().copy() for name, weight in self.weights.items()}
+        return Seen(float(loss.item()), spikes.detach().cpu().numpy(), gradients)
 
 
-class Eager(TorchTrainer):
+class Plain(TorchTrainer):
     """The equations, line by line."""
+
+    def __init__(self, workload: Workload, arrays: Arrays, compiled: bool) -> None:
+        import torch
+
+        super().__init__(workload, arrays)
+        w, spike, beta = workload, spike_function(), self.beta
+
+        def step(v: Any, slow: Any, z: Any, current: Any, recurrent: Any) -> tuple[Any, Any, Any]:
+            slow = w.rho * slow + z
+            v = w.alpha * v + current + z @ recurrent.T - w.threshold * z
+            return v, slow, spike(v - w.threshold - beta * slow, w.threshold)
+
+        self.hidden = torch.compile(step) if compiled else step
 
     def forward(self) -> tuple[Any, Any]:
         import torch
 
-        w, spike = self.workload, spike_function()
+        w = self.workload
         # Unbound, not indexed: the gradient of an index is an array of all steps, filled with zeros.
         currents = (self.inputs @ self.weights["input"].T).unbind()
-        zero = torch.zeros_like(currents[0])
-        v, slow, z, spikes = zero, zero, zero, []
+        v = slow = z = torch.zeros_like(currents[0])
+        spikes = []
         for current in currents:
-            slow = w.rho * slow + z
-            v = w.alpha * v + current + z @ self.weights["recurrent"].T - w.threshold * z
-            z = spike(v - w.threshold - self.beta * slow, w.threshold)
+            v, slow, z = self.hidden(v, slow, z, current, self.weights["recurrent"])
             spikes.append(z)
         drives = (torch.stack(spikes) @ self.weights["output"].T).unbind()
         y, readout = torch.zeros_like(drives[0]), []
