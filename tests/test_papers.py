@@ -3,13 +3,22 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import engrax as ex
 from engrax.cli import app
 from engrax.papers import EXPERIMENTS, claim, claims, committed
-from engrax.papers.bellec2020 import Bellec2020Evidence, Bellec2020Pattern
+from engrax.papers import bellec2020_evidence as table
+from engrax.papers.bellec2020 import Bellec2020Pattern
+from engrax.papers.bellec2020_evidence import (
+    Bellec2020Broadcast,
+    Bellec2020Evidence,
+    Bellec2020SlowVariables,
+    Bellec2020SparseSigned,
+)
 from engrax.papers.experiment import VERDICTS, Experiment, Found, interval
 from engrax.papers.yin2021 import Yin2021ECG
 
@@ -75,7 +84,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
         calls.append((recipe, tuple(changes), seed))
         return {"seconds": 1.0, **figures[(len(calls) - 1) % len(figures)]}
 
-    for module in ("bellec2020", "yin2021"):
+    for module in ("bellec2020", "bellec2020_evidence", "yin2021"):
         monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
     return calls
 
@@ -108,6 +117,60 @@ def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(Bellec2020Pattern()).verdict == "unresolved"
     fake(monkeypatch, [{"untrained_loss": 1.0, "final_validation_loss": 0.2 + x / 1000} for x in range(5)])
     assert run(Bellec2020Pattern()).verdict == "fails"
+
+
+def columns(monkeypatch: pytest.MonkeyPatch, **errors: list[float]) -> None:
+    """Columns of the table of evidence accumulation with these errors (spaces are underscores)."""
+
+    def column(variant: str, steps: int, *rest: object) -> table.Column:
+        made = errors[variant.replace(" ", "_")]
+        intact = {"signs_kept a": True, "density a": 0.1} if variant.startswith("sparse") else {}
+        return table.Column(made, [{"seconds": 1.0, **intact} for _ in made])
+
+    monkeypatch.setattr(table, "column", column)
+
+
+def test_verdicts_of_evidence_accumulation(monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = [0.03, 0.04, 0.05, 0.04, 0.03], [0.13, 0.15, 0.14, 0.15, 0.12]
+    chance = [0.5, 0.47, 0.48, 0.49, 0.5]
+    columns(monkeypatch, random=good, lif=chance, no_slow_trace=bad, uniform=bad, shuffled=good)
+    slow, broadcast = run(Bellec2020SlowVariables()), run(Bellec2020Broadcast())
+    assert slow.verdict == broadcast.verdict == "holds" and slow.seconds == 15
+    # Paired differences 10, 11, 9, 11, 9 points: mean 10, standard error sqrt(0.2) points, times 2.776.
+    assert "8.8 to 11.2 points" in slow.why and "8.8 to 11.2 points" in broadcast.why
+    columns(monkeypatch, random=good, lif=chance, no_slow_trace=good, uniform=[0.03, 0.05, 0.03, 0.06, 0.02])
+    assert run(Bellec2020SlowVariables()).verdict == "partly"
+    columns(monkeypatch, random=bad, lif=bad, no_slow_trace=good, uniform=good, shuffled=good)
+    assert run(Bellec2020SlowVariables()).verdict == run(Bellec2020Broadcast()).verdict == "fails"
+    columns(monkeypatch, random=good, uniform=[0.03, 0.05, 0.03, 0.06, 0.02], shuffled=good)
+    assert run(Bellec2020Broadcast()).verdict == "unresolved"
+    assert run(Bellec2020Broadcast(), quick=True).verdict == "untested"
+    columns(monkeypatch, sparse_signed_rewired=good)
+    assert run(Bellec2020SparseSigned()).verdict == "holds"
+    columns(monkeypatch, sparse_signed_rewired=bad)
+    assert run(Bellec2020SparseSigned()).verdict == "fails"
+
+
+def test_signs_and_places_of_a_trained_network_are_looked_at(key: jax.Array) -> None:
+    projections = [ex.Rewired("input", "hidden", density=0.2), ex.Signed("hidden", "readout", excitatory=0.5)]
+    populations = {"hidden": ex.neurons.LIF(6), "readout": ex.neurons.LI(2)}
+    net = ex.Network(populations, projections, inputs={"input": 5}, outputs="readout", key=key)
+    found = table._intact(net)
+    assert found["density input->hidden"] == pytest.approx(0.2)
+    assert found["signs_kept input->hidden"] and found["signs_kept hidden->readout"]
+    turned = {n: p.replace(weight=-p.weight) for n, p in net.projections.items()}
+    wrong = table._intact(net.replace(projections=type(net.projections)(turned)))
+    assert not wrong["signs_kept input->hidden"] and not wrong["signs_kept hidden->readout"]
+
+
+@pytest.mark.parametrize("variant", table.VARIANTS)
+def test_every_column_of_the_table_is_a_recipe(variant: str) -> None:
+    from engrax.training.build import build
+    from engrax.training.recipe import load
+
+    built = build(load("evidence", table.VARIANTS[variant], variant if variant == "bptt" else None))
+    assert (type(built.rule).__name__ == "BPTT") == (variant == "bptt")
+    assert {p.trainable for p in built.net.projections.values()} == {True} | ({False} if "only" in variant else set())
 
 
 def test_a_training_is_remembered(tmp_path: Path) -> None:

@@ -86,32 +86,3 @@ class Bellec2020Pattern(Experiment):
         verdict = "unresolved" if high - low > 0.10 else "holds" if np.mean(ratios) <= 0.10 else "fails"
         why = f"loss after 1000 iterations over that at the start; single seeds {min(ratios):.3f} to {max(ratios):.3f}"
         return Found(float(np.mean(ratios)), verdict, why, float(np.std(ratios, ddof=1)), [low, high], seeds, seconds)
-
-
-class Bellec2020Evidence(Experiment):
-    """An ALIF network accumulates evidence by e-prop."""
-
-    paper, name, source = PAPER, "evidence", f"{SOURCE}, Fig. 3"
-
-    def run(self, quick: bool, folder: Path, say: Callable[[str], None]) -> Found:
-        steps, seeds, rules = (100, 1, ("random",)) if quick else (2000, 5, ("random", "symmetric"))
-        errors: dict[str, list[float]] = {}
-        seconds = 0.0
-        for feedback in rules:
-            changes = [f"training.steps={steps}", f"rule.feedback={feedback}", "training.validate_every=50"]
-            for seed in range(seeds):
-                run = run_once("evidence", changes, seed, folder, say)
-                errors.setdefault(feedback, []).append(round(1 - run["test_accuracy"], 6))
-                seconds += run["seconds"]
-        medians = {feedback: float(np.median(values)) for feedback, values in errors.items()}
-        if quick:
-            return Found(medians, "untested", "100 of 2000 iterations, one of five seeds", seconds=seconds)
-        # Of five values the smallest and the largest hold the median in 94 % of all cases.
-        ranges = {feedback: [min(values), max(values)] for feedback, values in errors.items()}
-        spread = {feedback: float(np.std(values, ddof=1)) for feedback, values in errors.items()}
-        good = [feedback for feedback, median in medians.items() if median <= 0.07]
-        wide = any(high - low > 0.07 for low, high in ranges.values())
-        verdict = "unresolved" if wide else ("fails", "partly", "holds")[len(good)]
-        return Found(
-            medians, verdict, "median error on 1,000 fresh trials; the bar is 7 %", spread, ranges, seeds, seconds
-        )

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from ..network import Network
 from ..training import evaluate
 from ..training.block import begin, one_of
 from ..training.build import build
@@ -22,17 +23,20 @@ def run_once(
     folder: Path,
     say: Callable[[str], None],
     untrained: bool = False,
+    rule: str | None = None,
+    look: Callable[[Network], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The figures of one training: those of `Run.summary` and `final_validation_...`.
+    """The figures of one training: those of `Run.summary`, `final_validation_...`, and "curve": steps and validation.
 
     Args:
-        recipe, changes: what to train; see `recipe.load`.
+        recipe, changes, rule: what to train; see `recipe.load`.
         seed: draws weights, feedback and trials, with the recipe's own seed.
         folder: where finished trainings are remembered, and unfinished ones go on.
         say: told what is done.
         untrained: also measure the network before training, as `untrained_loss` or `untrained_accuracy`.
+        look: told the trained network, it names further figures.
     """
-    chosen = load(recipe, changes)
+    chosen = load(recipe, changes, rule)
     settings = chosen.model_dump(exclude_none=True, exclude={"description", "expect"})
     name = hashlib.sha256(dumps([settings, seed, untrained]).encode()).hexdigest()[:12]
     path = folder / f"{recipe}-{seed}-{name}.json"
@@ -52,7 +56,10 @@ def run_once(
     if run.interrupted:
         raise KeyboardInterrupt
     last = {f"final_{name}": value for name, value in run.history[-1].items() if name.startswith("validation_")}
-    found = json.loads(dumps({**run.summary(), **before, **last, "seed": seed, "recipe": settings}))
+    curve = [[entry["step"], entry[f"validation_{metric}"]] for entry in run.history]
+    more = {} if look is None else look(run.network)
+    more |= {"curve": curve, "seed": seed, "recipe": settings}
+    found = json.loads(dumps({**run.summary(), **before, **last, **more}))
     write_json(path, found)
     say(f"{path.stem}: test {metric} {found[f'test_{metric}']:.4f}, {found['seconds']:.0f} s")
     return found
