@@ -36,9 +36,15 @@ def learners(net: Network) -> tuple[str, ...]:
     return tuple(n for n in net.populations if n in onto | own and n not in readouts(net))
 
 
-def pairs(net: Network) -> OrderedDict[str, tuple[str, str]]:
-    """(readout, learner) pairs that get feedback weights, by key "readout->learner"."""
+def pairs(net: Network, kind: str | None = None) -> OrderedDict[str, tuple[str, str]]:
+    """(readout, learner) pairs that get feedback weights, by key "readout->learner".
+
+    Adaptive ones are those with a projection to follow, if the learner has one.
+    """
     ends = [(r, n) for r in readouts(net) for n in learners(net) if not stateless(net, n)]
+    if kind == "adaptive":
+        followed = {(r, n) for r, n in ends if _forward(net, n, r)}
+        ends = [(r, n) for r, n in ends if (r, n) in followed or n not in {m for _, m in followed}]
     return OrderedDict((f"{r}->{n}", (r, n)) for r, n in ends)
 
 
@@ -49,7 +55,7 @@ def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None)
     is 1, 1 / sqrt(outputs) and 1 / sqrt(units).
     """
     feedback = OrderedDict()
-    for index, (name, (readout, learner)) in enumerate(pairs(net).items()):
+    for index, (name, (readout, learner)) in enumerate(pairs(net, kind).items()):
         shape = (net.populations[learner].size, net.populations[readout].size)
         usual = {"random": 1.0, "adaptive": shape[1] ** -0.5, "uniform": shape[0] ** -0.5}[kind]
         size = usual if scale is None else scale
@@ -81,13 +87,13 @@ def local_paths(net: Network, kind: str) -> list[Path]:
             continue
         passes = stateless(net, projection.post) and not projection.delay
         if projection.post in ends:
-            fed = not own and f"{projection.post}->{projection.pre}" in pairs(net)
+            fed = not own and f"{projection.post}->{projection.pre}" in pairs(net, kind)
             if not fed:
                 paths.append(Path(projection, projection.effective()))
         elif passes:
             paths.append(Path(projection, projection.effective()))
     if not own:
-        paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in pairs(net).items()]
+        paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in pairs(net, kind).items()]
     reached, grown = set(ends), True
     while grown:
         more = {p.projection.pre for p in paths if p.projection.post in reached} - reached
