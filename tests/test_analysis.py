@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import engrax as ex
-from engrax.analysis import alignment, confusion, eligibility_traces
+from engrax.analysis import alignment, confusion, eligibility_traces, learning_signals
 from engrax.errors import ArgumentError
 
 
@@ -61,6 +61,41 @@ def test_traces_times_learning_signals_are_the_gradient_of_eprop(hidden: ex.Neur
         column = ((signal[:, :, None] if traces.ndim == 4 else signal) * traces).sum((0, 1))
         np.testing.assert_allclose(column, wanted[..., unit], rtol=1e-9, atol=1e-14)
     assert np.abs(wanted).max() > 0
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("feedback", ["symmetric", "random", "shuffled"])
+def test_signals_are_errors_times_feedback(feedback: str, key: jax.Array) -> None:
+    net = network(ex.neurons.LIF(4, threshold=0.3), key)
+    inputs = 2 * jax.random.normal(key, (25, 2, 3))
+    trial = ex.Trial(inputs, jax.random.normal(key, (25, 2, 2)))
+    rule = ex.rules.EProp(feedback=feedback)
+    net = rule.bind(net, key)
+    found = learning_signals(net, trial, rule, key)
+    assert list(found) == ["hidden"]
+    error = 2 * np.asarray(net.run(inputs).outputs - trial.targets) / trial.targets.size
+    weight = np.asarray(net.projections["hidden->readout"].weight)
+    if feedback == "random":
+        weight = np.asarray(net.feedback["readout->hidden"].weight).T
+    if feedback == "shuffled":
+        # Some order of the units, the same at all steps.
+        signals = np.asarray(found["hidden"])
+        order = [int(np.argmin([np.abs(signals[..., j] - error @ w).max() for w in weight.T])) for j in range(4)]
+        assert sorted(order) == [0, 1, 2, 3]
+        weight = weight[:, order]
+    np.testing.assert_allclose(found["hidden"], error @ weight, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.unchecked
+def test_signals_refuse_what_broadcasts_nothing(key: jax.Array) -> None:
+    net = network(ex.neurons.LIF(4), key)
+    trial = ex.Trial(jnp.zeros((5, 1, 3)), jnp.zeros((5, 1, 2)))
+    with pytest.raises(ArgumentError, match="BPTT"):
+        learning_signals(net, trial, ex.rules.BPTT())
+    with pytest.raises(ArgumentError, match="key"):
+        learning_signals(net, trial, ex.rules.EProp(feedback="shuffled"))
+    with pytest.raises(ex.errors.RuleError, match="bind"):
+        learning_signals(net, trial, ex.rules.EProp(feedback="random"))
 
 
 @pytest.mark.unchecked

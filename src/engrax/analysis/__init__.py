@@ -4,6 +4,7 @@ from .alignment import Alignment, Angle, alignment, reference_rule
 from .confusion import confusion
 from .eligibility import eligibility_traces
 from .escape import Slope, check_escape, escape_slopes
+from .signals import learning_signals
 
 __all__ = [
     "Alignment",
@@ -14,5 +15,6 @@ __all__ = [
     "confusion",
     "eligibility_traces",
     "escape_slopes",
+    "learning_signals",
     "reference_rule",
 ]
