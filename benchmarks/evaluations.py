@@ -16,10 +16,11 @@ import time
 from pathlib import Path
 
 import jax
-from evidence import network
 from records import ROOT, origin, save
 
 import engrax as ex
+from engrax.training.build import build
+from engrax.training.recipe import load
 
 RULES = {
     "bptt": ex.rules.BPTT(),
@@ -61,7 +62,8 @@ def memory() -> list[dict]:
 
 def seconds(repeats: int) -> dict:
     """Median seconds of a gradient on evidence accumulation, with the rates regularised."""
-    net, task = network(True), ex.tasks.get("evidence")
+    built = build(load("evidence"))
+    net, task = built.net, built.task
     trial = task.sample(jax.random.key(0), 64)
     rates = ex.losses.FiringRate(2.0, 10.0)
     rules = {

@@ -14,6 +14,7 @@ from ..training.block import begin, one_of
 from ..training.build import build
 from ..training.recipe import load
 from ..training.store import dumps, read_json, write_json
+from ..training.stored import write_recipe
 
 
 def run_once(
@@ -31,7 +32,7 @@ def run_once(
     Args:
         recipe, changes, rule: what to train; see `recipe.load`.
         seed: draws weights, feedback and trials, with the recipe's own seed.
-        folder: where finished trainings are remembered, and unfinished ones go on.
+        folder: where finished trainings are remembered, and unfinished ones go on, in folders that `load_run` reads.
         say: told what is done.
         untrained: also measure the network before training, as `untrained_loss` or `untrained_accuracy`.
         look: told the trained network, it names further figures.
@@ -44,7 +45,7 @@ def run_once(
         known: dict[str, Any] = read_json(path)
         say(f"{path.stem}: already there")
         return known
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / path.stem).mkdir(parents=True, exist_ok=True)
     built = build(chosen)
     key = jax.random.fold_in(jax.random.key(built.training.seed), seed)
     metric = built.task.metric
@@ -52,6 +53,7 @@ def run_once(
     if untrained:
         nets, _ = begin(built.net, jax.random.split(key, 1), built.rule, built.optimizer, True)
         before = {f"untrained_{metric}": evaluate(one_of(nets, 0, True), built.task)[metric]}
+    write_recipe(folder / path.stem, chosen, resume=True)
     run = built.fit(seeds=1, key=key, out=folder / path.stem, resume=True)
     if run.interrupted:
         raise KeyboardInterrupt
