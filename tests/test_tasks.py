@@ -334,6 +334,25 @@ def test_evidence_settings_move_the_windows() -> None:
     assert probability.max() == np.float32(0.1)
 
 
+def test_evidence_delays_may_differ(key: jax.Array) -> None:
+    task = tasks.get("evidence", cues=3, cue=10, gap=5, delay=20, longest_delay=60, recall=8, group=3, rate=1000.0)
+    assert task.steps == 3 * 15 + 60 + 8
+    trial = task.sample(key, 200)
+    # Groups that are on fire at every step, so the last cue's last step is seen.
+    left_or_right = np.asarray(trial.inputs)[:, :, :6].any(-1)
+    assert left_or_right.sum(0).tolist() == [30] * 200
+    last = task.steps - 1 - np.argmax(left_or_right[::-1], axis=0)
+    delays = task.steps - 8 - 1 - last
+    assert delays.min() == 20 and delays.max() == 60 and len(np.unique(delays)) > 30
+    assert abs(delays.mean() - 40) < 4 * 40 / np.sqrt(12 * 200)
+    np.testing.assert_array_equal(np.asarray(trial.mask)[:, 0], np.arange(task.steps) >= task.steps - 8)
+    on = task.probabilities(np.array([[0, 1, 1]] * 2), np.array([20, 60]))
+    first = np.argmax(np.asarray(on)[:, :, 0] > 0, axis=0)
+    assert first.tolist() == [45, 5]
+    with pytest.raises(TaskError, match="longest_delay must be at least delay, 20 ms, got 10"):
+        tasks.get("evidence", delay=20, longest_delay=10)
+
+
 def test_evidence_spikes_and_answers_follow_the_cues(key: jax.Array) -> None:
     task = tasks.get("evidence")
     trial = task.sample(key, 200)

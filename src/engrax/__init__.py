@@ -15,7 +15,7 @@ from .trial import Trial
 if TYPE_CHECKING:
     from . import meter, optim, tasks, testing
     from .reporting import report
-    from .training import Run, evaluate, fit
+    from .training import Run, curriculum, evaluate, fit
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ _LAZY = {
     "tasks": "",
     "testing": "",
     "fit": "training",
+    "curriculum": "training",
     "evaluate": "training",
     "Run": "training",
     "report": "reporting",
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "Signed",
     "Trial",
+    "curriculum",
     "errors",
     "evaluate",
     "fit",

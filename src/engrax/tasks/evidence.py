@@ -4,7 +4,7 @@ Bellec et al. 2020, Fig. 3, with the settings of the authors' program.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,6 +19,10 @@ from .settings import check_batch, check_split, integer, number
 from .task import SPLITS, Split, Task
 
 
+def _longest(x: Any) -> int | None:
+    return None if x is None else integer("longest_delay", 0)(x)
+
+
 class Evidence(Task):
     """Cue accumulation. Metric: accuracy, of the largest output on average over the response window.
 
@@ -29,6 +33,8 @@ class Evidence(Task):
     Settings:
         cues: number of cues; odd, so that one side has more.
         cue, gap, delay, recall: durations in ms (whole).
+        longest_delay: each trial draws its delay from `delay` to this, evenly, and begins with as much more silence as
+            others wait longer, so that all answer at the same time; None: all wait for `delay`.
         group: input units a group.
         rate, noise: firing rates in Hz of a group that is on and of the noise group.
         probability: of a cue to the minority side; every trial's favoured side is chosen evenly and its cues are
@@ -50,6 +56,7 @@ class Evidence(Task):
     gap: int = eqx.field(static=True, default=50, converter=integer("gap", 0))
     delay: int = eqx.field(static=True, default=1050, converter=integer("delay", 0))
     recall: int = eqx.field(static=True, default=150, converter=integer("recall", 1))
+    longest_delay: int | None = eqx.field(static=True, default=None, converter=_longest)
     group: int = eqx.field(static=True, default=10, converter=integer("group", 1))
     rate: float = eqx.field(static=True, default=40.0, converter=number("rate", 0.0, 1000.0, exclusive=True))
     noise: float = eqx.field(static=True, default=10.0, converter=number("noise", 0.0, 1000.0))
@@ -61,6 +68,8 @@ class Evidence(Task):
     def __check_init__(self) -> None:
         if self.cues % 2 == 0:
             raise TaskError(f"cues must be odd, so that one side has more, got {self.cues}.")
+        if self.longest_delay is not None and self.longest_delay < self.delay:
+            raise TaskError(f"longest_delay must be at least delay, {self.delay} ms, got {self.longest_delay}.")
 
     @property
     def input_size(self) -> int:
@@ -77,15 +86,20 @@ class Evidence(Task):
     @property
     def steps(self) -> int:
         """Steps of a trial."""
-        return self.cues * (self.gap + self.cue) + self.delay + self.recall
+        delay = self.delay if self.longest_delay is None else self.longest_delay
+        return self.cues * (self.gap + self.cue) + delay + self.recall
 
-    def probabilities(self, cues: Int[ArrayLike, "batch cues"]) -> Float[Array, "time batch units"]:
+    def probabilities(
+        self, cues: Int[ArrayLike, "batch cues"], delays: Int[ArrayLike, " batch"] | None = None
+    ) -> Float[Array, "time batch units"]:
         """Probability of a spike of each input unit at each step, given the side of each cue.
 
         Args:
             cues: 0 (left) or 1 (right).
+            delays: in ms, from `delay` to `longest_delay`; None: the longest.
         """
-        active = self._active(self._sides(cues)).astype(jnp.result_type(float)) * (self.rate / 1000.0)
+        waits = None if delays is None else jnp.asarray(delays)
+        active = self._active(self._sides(cues), waits).astype(jnp.result_type(float)) * (self.rate / 1000.0)
         noise = jnp.full((self.steps, active.shape[1], 1), self.noise / 1000.0, active.dtype)
         return jnp.repeat(jnp.concatenate([active, noise], axis=-1), self.group, axis=-1)
 
@@ -146,14 +160,17 @@ class Evidence(Task):
             raise TaskError("cues must be 0 (left) or 1 (right).")
         return sides
 
-    def _active(self, sides: Int[Array, "batch cues"]) -> Array:
+    def _active(self, sides: Int[Array, "batch cues"], delays: Int[Array, " batch"] | None = None) -> Array:
         """Whether the left, right and recall groups are on: (time, batch, 3)."""
-        period, step = self.gap + self.cue, np.arange(self.steps)
+        period, step = self.gap + self.cue, jnp.arange(self.steps, dtype=jnp.int32)[:, None]
+        recalled = jnp.broadcast_to(step >= self.steps - self.recall, (self.steps, sides.shape[0]))
+        if delays is not None:
+            step = step - (self.steps - self.recall - self.cues * period - delays.astype(jnp.int32))[None, :]
         index = step // period
-        cued = ((index < self.cues) & (step % period >= self.gap))[:, None]
-        side = sides.T[np.minimum(index, self.cues - 1)]
-        recalled = np.broadcast_to((step >= self.steps - self.recall)[:, None], side.shape)
-        return jnp.stack([cued & (side == 0), cued & (side == 1), jnp.asarray(recalled)], axis=-1)
+        cued = (step >= 0) & (index < self.cues) & (step % period >= self.gap)
+        index = jnp.broadcast_to(jnp.clip(index, 0, self.cues - 1), recalled.shape)
+        side = jnp.take_along_axis(sides.T, index, axis=0)
+        return jnp.stack([cued & (side == 0), cued & (side == 1), recalled], axis=-1)
 
 
 @eqx.filter_jit
@@ -169,7 +186,11 @@ def _draw(task: Evidence, keys: Array) -> Trial:
     # At most one of left, right and recall is on at a step, so one stream of spikes serves the three.
     rest = jnp.swapaxes(rest.reshape(-1, task.steps, 2, task.group), 0, 1)
     stream, background = rest[:, :, 0] < task.rate / 1000.0, rest[:, :, 1] < task.noise / 1000.0
-    groups = task._active(sides)[..., None] & stream[:, :, None, :]
+    delays = None
+    if task.longest_delay is not None:
+        draw = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), task.delay, task.longest_delay + 1)
+        delays = jax.vmap(draw)(keys)
+    groups = task._active(sides, delays)[..., None] & stream[:, :, None, :]
     spikes = jnp.concatenate([groups, background[:, :, None, :]], axis=2)
     return task.trial(sides, spikes.reshape(task.steps, keys.shape[0], task.input_size))
 

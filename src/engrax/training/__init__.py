@@ -1,7 +1,8 @@
 """Training: the loop, what it measures, what it leaves behind, and recipes."""
 
+from .curriculum import curriculum
 from .evaluate import evaluate
 from .fit import TrainingError, fit
 from .run import Run
 
-__all__ = ["Run", "TrainingError", "evaluate", "fit"]
+__all__ = ["Run", "TrainingError", "curriculum", "evaluate", "fit"]

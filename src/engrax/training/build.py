@@ -41,6 +41,7 @@ class Built(NamedTuple):
             "seeds": section.seeds,
             "key": jax.random.key(section.seed),
             "validate_every": section.validate_every,
+            "until": section.until,
         }
         return fit(self.net, self.task, self.rule, self.optimizer, section.steps, **{**settings, **options})
 

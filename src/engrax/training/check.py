@@ -24,6 +24,7 @@ def check_arguments(
     key: Any,
     validate_every: Any,
     checkpoint_every: Any,
+    until: Any,
     out: Any,
     resume: Any,
     watch: Any,
@@ -55,6 +56,8 @@ def check_arguments(
     for name, value in (("resume", resume), ("tensorboard", tensorboard), ("progress", progress)):
         if not isinstance(value, bool):
             raise ArgumentError(f"{name} must be True or False, got {value!r}.")
+    if until is not None and (isinstance(until, bool) or not isinstance(until, int | float) or until != until):
+        raise ArgumentError(f"until must be a number, such as an accuracy of 0.93, got {until!r}.")
     if watch is not None and not callable(watch):
         raise ArgumentError(f"watch must be a function of (step, networks), got {watch!r}.")
     if resume and out is None:

@@ -56,6 +56,7 @@ class _Plan(NamedTuple):
     many: bool
     numbers: Sequence[int]
     watch: Watch | None
+    until: float | None
 
 
 def fit(
@@ -70,6 +71,7 @@ def fit(
     key: PRNGKeyArray | None = None,
     validate_every: int | None = None,
     checkpoint_every: int | None = None,
+    until: float | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     watch: Watch | None = None,
@@ -91,6 +93,8 @@ def fit(
             same key is the same run.
         validate_every: steps between validations; None: ten in all. The last step is always validated.
         checkpoint_every: steps between checkpoints; None: one with every validation. They are written only with `out`.
+        until: end early, at the first validation by which every seed has had a figure as good as this: an accuracy at
+            least so high, or a loss at most so high, as is the task's metric.
         out: folder to write `metrics.jsonl`, `result.json`, `network.safetensors` (best), `networks.safetensors` (all
             seeds) and `checkpoints/` to.
         resume: go on from the newest checkpoint in `out`, to the same bits as if nothing had happened. The other
@@ -121,6 +125,7 @@ def fit(
         key,
         validate_every,
         checkpoint_every,
+        until,
         out,
         resume,
         watch,
@@ -135,7 +140,9 @@ def fit(
     numbers = range(seeds or 1) if seeds is None or isinstance(seeds, int) else list(seeds)
     one = partial(jax.random.fold_in, key)
     keys = jax.vmap(one)(np.asarray(numbers, np.uint32)) if many else key
-    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, numbers, watch)
+    plan = _Plan(
+        task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, numbers, watch, until
+    )
     settings = {
         "steps": steps,
         "batch": batch,
@@ -144,6 +151,7 @@ def fit(
         "validate_every": every,
         "task": type(task).__name__,
         "rule": type(rule).__name__,
+        **({} if until is None else {"until": until}),
     }
 
     nets, states = begin(net, keys, rule, optimizer, many)
@@ -169,7 +177,7 @@ def fit(
                         write_lines(folder / "metrics.jsonl", at.history)
                 if folder is not None and _saved(at, plan):
                     checkpoint.save(folder, at, settings)
-                if at.done == steps:
+                if at.done == steps or _reached(at, plan):
                     break
                 at = _advance(at, plan, shown)._replace(seconds=earlier + time.perf_counter() - started)
         except KeyboardInterrupt:
@@ -207,6 +215,13 @@ def _due(at: Position, plan: _Plan) -> bool:
     """Whether a validation is to be made."""
     validated = at.history[-1]["step"] if at.history else 0
     return at.done > validated and (at.done % plan.every == 0 or at.done == plan.steps)
+
+
+def _reached(at: Position, plan: _Plan) -> bool:
+    """Whether every seed was good enough."""
+    if plan.until is None or not at.history:
+        return False
+    return bool(np.all(at.top >= (plan.until if plan.task.metric == "accuracy" else -plan.until)))
 
 
 def _saved(at: Position, plan: _Plan) -> bool:

@@ -83,6 +83,7 @@ class TrainingSection(_Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     seeds: Count | None = None
     validate_every: Count | None = None
+    until: float | None = None
 
 
 class Recipe(_Section):
