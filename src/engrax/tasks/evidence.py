@@ -3,27 +3,26 @@
 Bellec et al. 2020, Fig. 3, with the settings of the authors' program.
 """
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..errors import TaskError
 from ..trial import Trial
+from .drawn import DrawnTask
 from .scoring import Decisions, step_weights, trial_accuracy, trial_decisions
-from .settings import check_batch, check_split, integer, number
-from .task import SPLITS, Split, Task
+from .settings import integer, number
 
 
 def _longest(x: Any) -> int | None:
     return None if x is None else integer("longest_delay", 0)(x)
 
 
-class Evidence(Task):
+class Evidence(DrawnTask):
     """Cue accumulation. Metric: accuracy, of the largest output on average over the response window.
 
     Four groups of input units: left, right, recall, noise. Time runs in steps of 1 ms: for every cue a silence of
@@ -39,8 +38,7 @@ class Evidence(Task):
         rate, noise: firing rates in Hz of a group that is on and of the noise group.
         probability: of a cue to the minority side; every trial's favoured side is chosen evenly and its cues are
             drawn independently. The answer is the side of most cues, whatever the side favoured.
-        trials, validation_trials: trials in a pass of `batches`, over "train" or "test" and over "validation".
-        seed: fixes those trials.
+        trials, validation_trials, seed: see `DrawnTask`.
 
     Trials: inputs (time, batch, 4 group), spikes 0 or 1; targets (time, batch), 0 left or 1 right at every step; mask
     (time, batch), 1 in the response window. `sample` draws new trials at every key.
@@ -61,9 +59,6 @@ class Evidence(Task):
     rate: float = eqx.field(static=True, default=40.0, converter=number("rate", 0.0, 1000.0, exclusive=True))
     noise: float = eqx.field(static=True, default=10.0, converter=number("noise", 0.0, 1000.0))
     probability: float = eqx.field(static=True, default=0.3, converter=number("probability", 0.0, 0.5))
-    trials: int = eqx.field(static=True, default=1000, converter=integer("trials", 1))
-    validation_trials: int = eqx.field(static=True, default=320, converter=integer("validation_trials", 1))
-    seed: int = eqx.field(static=True, default=0, converter=integer("seed", 0))
 
     def __check_init__(self) -> None:
         if self.cues % 2 == 0:
@@ -123,26 +118,25 @@ class Evidence(Task):
         window = (np.arange(self.steps) >= self.steps - self.recall).astype(inputs.dtype)[:, None]
         return Trial(inputs, jnp.broadcast_to(answer[None, :], shape), jnp.broadcast_to(window, shape))
 
-    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
-        """`batch` new trials; the same key gives other trials for another split. Pure.
+    def draw(self, keys: Array) -> Trial:
+        """A trial for each key."""
 
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        key = jax.random.fold_in(key, SPLITS.index(check_split(split)))
-        return _draw(self, jax.random.split(key, check_batch(batch)))
-
-    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
-        """The fixed trials of `split`; trial i is the same whatever the size of the batch.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        batch = check_batch(batch)
-        count = self.validation_trials if check_split(split) == "validation" else self.trials
-        key = jax.random.fold_in(jax.random.key(self.seed), SPLITS.index(split))
-        starts = range(0, count, batch)
-        return (_pass(self, key, jnp.arange(start, min(start + batch, count))) for start in starts)
+        # All of a trial's random numbers in one call, because the generator's code is what takes long to compile.
+        size = 1 + self.cues + self.steps * 2 * self.group
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys)
+        favoured, cues, rest = jnp.split(uniform, [1, 1 + self.cues], axis=1)
+        share = jnp.where(favoured < 0.5, self.probability, 1.0 - self.probability)
+        sides = (cues < share).astype(jnp.int32)
+        # At most one of left, right and recall is on at a step, so one stream of spikes serves the three.
+        rest = jnp.swapaxes(rest.reshape(-1, self.steps, 2, self.group), 0, 1)
+        stream, background = rest[:, :, 0] < self.rate / 1000.0, rest[:, :, 1] < self.noise / 1000.0
+        delays = None
+        if self.longest_delay is not None:
+            draw = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), self.delay, self.longest_delay + 1)
+            delays = jax.vmap(draw)(keys)
+        groups = self._active(sides, delays)[..., None] & stream[:, :, None, :]
+        spikes = jnp.concatenate([groups, background[:, :, None, :]], axis=2)
+        return self.trial(sides, spikes.reshape(self.steps, keys.shape[0], self.input_size))
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of right decisions by the mean of the outputs over the response window."""
@@ -171,30 +165,3 @@ class Evidence(Task):
         index = jnp.broadcast_to(jnp.clip(index, 0, self.cues - 1), recalled.shape)
         side = jnp.take_along_axis(sides.T, index, axis=0)
         return jnp.stack([cued & (side == 0), cued & (side == 1), recalled], axis=-1)
-
-
-@eqx.filter_jit
-def _draw(task: Evidence, keys: Array) -> Trial:
-    """A trial for each key."""
-
-    # All of a trial's random numbers in one call, because the generator's code is what takes long to compile.
-    size = 1 + task.cues + task.steps * 2 * task.group
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys)
-    favoured, cues, rest = jnp.split(uniform, [1, 1 + task.cues], axis=1)
-    share = jnp.where(favoured < 0.5, task.probability, 1.0 - task.probability)
-    sides = (cues < share).astype(jnp.int32)
-    # At most one of left, right and recall is on at a step, so one stream of spikes serves the three.
-    rest = jnp.swapaxes(rest.reshape(-1, task.steps, 2, task.group), 0, 1)
-    stream, background = rest[:, :, 0] < task.rate / 1000.0, rest[:, :, 1] < task.noise / 1000.0
-    delays = None
-    if task.longest_delay is not None:
-        draw = lambda key: jax.random.randint(jax.random.fold_in(key, 1), (), task.delay, task.longest_delay + 1)
-        delays = jax.vmap(draw)(keys)
-    groups = task._active(sides, delays)[..., None] & stream[:, :, None, :]
-    spikes = jnp.concatenate([groups, background[:, :, None, :]], axis=2)
-    return task.trial(sides, spikes.reshape(task.steps, keys.shape[0], task.input_size))
-
-
-@eqx.filter_jit
-def _pass(task: Evidence, key: PRNGKeyArray, index: Int[Array, " batch"]) -> Trial:
-    return _draw(task, jax.vmap(lambda i: jax.random.fold_in(key, i))(index))

@@ -3,22 +3,21 @@
 Bellec et al. 2018 (LSNN), with the settings of the authors' program; a test of working memory over seconds.
 """
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int
 
 from ..errors import TaskError
 from ..trial import Trial
+from .drawn import DrawnTask
 from .scoring import Decisions, step_decisions, step_weights
-from .settings import boolean, check_batch, check_split, integer, number
-from .task import SPLITS, Split, Task
+from .settings import boolean, integer, number
 
 
-class StoreRecall(Task):
+class StoreRecall(DrawnTask):
     """Store-recall. Metric: accuracy, of the largest output on average over each slot of recall.
 
     A trial is a row of slots. While nothing is stored, a slot is one of storing with `probability`: the store group
@@ -32,8 +31,7 @@ class StoreRecall(Task):
         rate: firing rate in Hz of a group that is on.
         probability: of a command in a slot where one may come.
         distractors: whether random symbols are shown in the slots without a command, too, to be ignored.
-        trials, validation_trials: trials in a pass of `batches`, over "train" or "test" and over "validation".
-        seed: fixes those trials.
+        trials, validation_trials, seed: see `DrawnTask`.
 
     Trials: inputs (time, batch, (symbols + 2) group), spikes 0 or 1; targets (time, batch), the symbol asked in slots
     of recall, 0 elsewhere; mask (time, batch), 1 in slots of recall. `sample` draws new trials at every key.
@@ -53,9 +51,6 @@ class StoreRecall(Task):
         static=True, default=1 / 7, converter=number("probability", 0.0, 1.0, exclusive=True)
     )
     distractors: bool = eqx.field(static=True, default=False, converter=boolean("distractors"))
-    trials: int = eqx.field(static=True, default=1000, converter=integer("trials", 1))
-    validation_trials: int = eqx.field(static=True, default=320, converter=integer("validation_trials", 1))
-    seed: int = eqx.field(static=True, default=0, converter=integer("seed", 0))
 
     @property
     def input_size(self) -> int:
@@ -74,26 +69,36 @@ class StoreRecall(Task):
         """Steps of a trial."""
         return self.slots * self.slot
 
-    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
-        """`batch` new trials; the same key gives other trials for another split. Pure.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        key = jax.random.fold_in(key, SPLITS.index(check_split(split)))
-        return _draw(self, jax.random.split(key, check_batch(batch)))
-
-    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
-        """The fixed trials of `split`; trial i is the same whatever the size of the batch.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        batch = check_batch(batch)
-        count = self.validation_trials if check_split(split) == "validation" else self.trials
-        key = jax.random.fold_in(jax.random.key(self.seed), SPLITS.index(split))
-        starts = range(0, count, batch)
-        return (_pass(self, key, jnp.arange(start, min(start + batch, count))) for start in starts)
+    def draw(self, keys: Array) -> Trial:
+        """A trial for each key."""
+        # All of a trial's random numbers in one call, because the generator's code is what takes long to compile.
+        size = 2 * self.slots + self.steps * 2 * self.group
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys)
+        chances, symbols, rest = jnp.split(uniform, [self.slots, 2 * self.slots], axis=1)
+        # A number just below 1 may round up to the one after the last symbol.
+        shown = jnp.minimum((symbols.T * self.symbols).astype(jnp.int32), self.symbols - 1)
+        store, recall, kept = self._commands(chances.T, shown)
+        visible = ~recall if self.distractors else store
+        on = jnp.concatenate(
+            [
+                jax.nn.one_hot(shown, self.symbols, dtype=bool) & visible[..., None],
+                store[..., None],
+                recall[..., None],
+            ],
+            axis=-1,
+        )
+        # One symbol and one command at most are on at a step, so two streams of spikes serve all groups.
+        rest = jnp.swapaxes(rest.reshape(-1, self.steps, 2, self.group), 0, 1) < self.rate / 1000.0
+        stream = jnp.concatenate(
+            [jnp.repeat(rest[:, :, :1], self.symbols, axis=2), jnp.repeat(rest[:, :, 1:], 2, axis=2)], axis=2
+        )
+        spikes = (jnp.repeat(on, self.slot, axis=0)[..., None] & stream).reshape(
+            self.steps, keys.shape[0], self.input_size
+        )
+        asked = jnp.repeat(recall, self.slot, axis=0)
+        targets = jnp.where(asked, jnp.repeat(kept, self.slot, axis=0), 0).astype(jnp.int32)
+        dtype = jnp.result_type(float)
+        return Trial(spikes.astype(dtype), targets, asked.astype(dtype))
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of recalls answered rightly."""
@@ -132,39 +137,3 @@ class StoreRecall(Task):
         empty = jnp.zeros(shown.shape[1], bool), jnp.zeros(shown.shape[1], shown.dtype)
         store, recall, kept = jax.lax.scan(slot, empty, (chances < self.probability, shown))[1]
         return store, recall, kept
-
-
-@eqx.filter_jit
-def _draw(task: StoreRecall, keys: Array) -> Trial:
-    """A trial for each key."""
-    # All of a trial's random numbers in one call, because the generator's code is what takes long to compile.
-    size = 2 * task.slots + task.steps * 2 * task.group
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (size,)))(keys)
-    chances, symbols, rest = jnp.split(uniform, [task.slots, 2 * task.slots], axis=1)
-    # A number just below 1 may round up to the one after the last symbol.
-    shown = jnp.minimum((symbols.T * task.symbols).astype(jnp.int32), task.symbols - 1)
-    store, recall, kept = task._commands(chances.T, shown)
-    visible = ~recall if task.distractors else store
-    on = jnp.concatenate(
-        [
-            jax.nn.one_hot(shown, task.symbols, dtype=bool) & visible[..., None],
-            store[..., None],
-            recall[..., None],
-        ],
-        axis=-1,
-    )
-    # One symbol and one command at most are on at a step, so two streams of spikes serve all groups.
-    rest = jnp.swapaxes(rest.reshape(-1, task.steps, 2, task.group), 0, 1) < task.rate / 1000.0
-    stream = jnp.concatenate(
-        [jnp.repeat(rest[:, :, :1], task.symbols, axis=2), jnp.repeat(rest[:, :, 1:], 2, axis=2)], axis=2
-    )
-    spikes = (jnp.repeat(on, task.slot, axis=0)[..., None] & stream).reshape(task.steps, keys.shape[0], task.input_size)
-    asked = jnp.repeat(recall, task.slot, axis=0)
-    targets = jnp.where(asked, jnp.repeat(kept, task.slot, axis=0), 0).astype(jnp.int32)
-    dtype = jnp.result_type(float)
-    return Trial(spikes.astype(dtype), targets, asked.astype(dtype))
-
-
-@eqx.filter_jit
-def _pass(task: StoreRecall, key: PRNGKeyArray, index: Int[Array, " batch"]) -> Trial:
-    return _draw(task, jax.vmap(lambda i: jax.random.fold_in(key, i))(index))
