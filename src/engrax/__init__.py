@@ -9,7 +9,17 @@ from .events import Events
 from .network import Network, NetworkState, Record, trainable_leaves
 from .neurons import Neuron, surrogates
 from .parameter import Parameter, resolve, trainable
-from .synapses import Dense, Masked, Projection, Rewired, Signed
+from .synapses import (
+    Dense,
+    Masked,
+    Projection,
+    Quantised,
+    QuantisedMasked,
+    QuantisedRewired,
+    QuantisedSigned,
+    Rewired,
+    Signed,
+)
 from .trial import Trial
 
 if TYPE_CHECKING:
@@ -42,6 +52,10 @@ __all__ = [
     "Neuron",
     "Parameter",
     "Projection",
+    "Quantised",
+    "QuantisedMasked",
+    "QuantisedRewired",
+    "QuantisedSigned",
     "Record",
     "Rewired",
     "Run",

@@ -2,6 +2,7 @@
 
 from .initializers import INITIALIZERS, as_initializer
 from .projection import Dense, Masked, Projection, drive, fan_out, outer, transpose
+from .quantised import Quantised, QuantisedMasked, QuantisedRewired, QuantisedSigned
 from .rewired import Rewired
 from .signed import Signed
 
@@ -10,6 +11,10 @@ __all__ = [
     "Dense",
     "Masked",
     "Projection",
+    "Quantised",
+    "QuantisedMasked",
+    "QuantisedRewired",
+    "QuantisedSigned",
     "Rewired",
     "Signed",
     "as_initializer",

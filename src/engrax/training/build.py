@@ -9,18 +9,26 @@ import jax
 import numpy as np
 import optax
 
-from .. import losses, optim, tasks
+from .. import losses, optim, synapses, tasks
 from ..errors import ArgumentError, DataError, RecipeError, nearest
 from ..network import Network, trainable_leaves
 from ..neurons import MODELS, Neuron, surrogates
 from ..parameter import trainable
 from ..rules import RULES, Rule
-from ..synapses import Dense, Masked, Projection, Rewired, Signed
 from .fit import fit
 from .recipe import PopulationSection, Recipe, TrainingSection, no_such
 from .run import Run
 
-PROJECTIONS: dict[str, type[Projection]] = {"dense": Dense, "masked": Masked, "signed": Signed, "rewired": Rewired}
+PROJECTIONS: dict[str, type[synapses.Projection]] = {
+    "dense": synapses.Dense,
+    "masked": synapses.Masked,
+    "signed": synapses.Signed,
+    "rewired": synapses.Rewired,
+    "quantised": synapses.Quantised,
+    "quantised_masked": synapses.QuantisedMasked,
+    "quantised_signed": synapses.QuantisedSigned,
+    "quantised_rewired": synapses.QuantisedRewired,
+}
 REGULARIZERS = {"firing_rate": losses.FiringRate}
 
 
@@ -89,10 +97,13 @@ def construct(path: str, factory: Callable[..., Any], options: Mapping[str, Any]
 
 def parameters(factory: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """What a class or function can be given by name, base classes' arguments that it passes on included."""
-    own = inspect.signature(factory).parameters
-    known = {n: p for n, p in own.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if any(p.kind is p.VAR_KEYWORD for p in own.values()) and inspect.isclass(factory):
-        known |= {n: p for n, p in parameters(factory.__mro__[1]).items() if n not in known}
+    known: dict[str, inspect.Parameter] = {}
+    for owner in factory.__mro__ if inspect.isclass(factory) else (factory,):
+        own = inspect.signature(owner).parameters
+        named = {n: p for n, p in own.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        known |= {n: p for n, p in named.items() if n not in known}
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            break
     return known
 
 

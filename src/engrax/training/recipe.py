@@ -49,7 +49,16 @@ class ProjectionSection(_Open):
 
     pre: str
     post: str
-    kind: Literal["dense", "masked", "signed", "rewired"] = "dense"
+    kind: Literal[
+        "dense",
+        "masked",
+        "signed",
+        "rewired",
+        "quantised",
+        "quantised_masked",
+        "quantised_signed",
+        "quantised_rewired",
+    ] = "dense"
 
 
 class NetworkSection(_Section):
