@@ -66,6 +66,9 @@ class EProp(Rule):
         trace: "full", "simplified" or "none": how eligibility goes through adaptation, whatever models say of it
             (`neurons.ALIF`); None: as they say.
         evaluation: "offline", "online" or "chunked".
+        trace_bits: bits of each trace that the online evaluation carries from step to step, 2 to 16, rounded
+            stochastically (`rules.fixed_point`); None: floating point. Sums over a trial keep their precision. Calls
+            then need a key.
         chunk: steps a chunk; None: three times the largest number of presynaptic units, and 100 at least, so that a
             chunk takes about as much memory as the traces.
         seed: draws the feedback weights of an unbound random rule.
@@ -87,6 +90,7 @@ class EProp(Rule):
     seed: int = eqx.field(static=True, default=0)
     memory_budget: float = eqx.field(static=True, default=4 * 2.0**30)
     trace: str | None = eqx.field(static=True, default=None)
+    trace_bits: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
@@ -100,6 +104,15 @@ class EProp(Rule):
 
         if self.trace is not None and self.trace not in TRACES:
             raise unknown("trace", self.trace, TRACES)
+        bits = self.trace_bits
+        if bits is not None:
+            if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 16:
+                raise ArgumentError(f"EProp: trace_bits must be an integer from 2 to 16 or None, got {bits!r}.")
+            if self.evaluation != "online":
+                raise ArgumentError(
+                    f"EProp: trace_bits needs evaluation='online', which carries traces from step to step; "
+                    f"{self.evaluation!r} has none to round."
+                )
         scale = self.feedback_scale
         if scale is not None:
             if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
@@ -147,13 +160,13 @@ class EProp(Rule):
             losses = self.losses(bound, trial)
             if any(isinstance(loss, Sequence) for loss in losses.values()):
                 raise LossError(f"a loss of the whole sequence needs evaluation='offline', not {self.evaluation!r}.")
-            plan = Plan(bound, paths, losses, self.regularizers)
+            plan = Plan(bound, paths, losses, self.regularizers, bits=self.trace_bits)
             plan.check_memory(
                 trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget."
             )
             size = self.chunk or max(100, *(3 * plan.pre_size(s) for s in plan.sources))
-            evaluate = online if self.evaluation == "online" else lambda p, t: chunked(p, t, size)
-            loss, found = evaluate(plan, trial)
+            draw = self._drawing(key, "call")
+            loss, found = online(plan, trial, draw) if self.evaluation == "online" else chunked(plan, trial, size)
             weights, biases, parameters = assemble(plan, found)
         backwards = routes.feedback_gradients(net, weights)
         return loss, gradient_tree(net, weights, biases, parameters, backwards)
@@ -189,12 +202,13 @@ class EProp(Rule):
         Args:
             net: the network (bound, where the feedback needs it).
             batch: number of trials that run side by side.
-            key: unused; for rules that draw random numbers.
+            key: rounds traces of few bits; else unused.
         """
         check_init(net, batch, key)
+        draw = self._drawing(key, "call init")
         plan = self._stream_plan(net)
         plan.check_memory(batch, self.memory_budget, "Use a smaller batch or a larger budget.")
-        return plan.start(batch)
+        return plan.start(batch, draw)
 
     def update(
         self,
@@ -242,6 +256,12 @@ class EProp(Rule):
                 raise LossError(f"finish() needs the target of output {label!r}.")
         return _finish(self, net, state, targets)
 
+    def _drawing(self, key: PRNGKeyArray | None, call: str) -> PRNGKeyArray | None:
+        """The key where random numbers are drawn, else None."""
+        if self.trace_bits is not None and key is None:
+            raise RuleError(f"traces of {self.trace_bits} bits are rounded at random: {call} with a key.")
+        return None if self.trace_bits is None else key
+
     def _chosen(self, label: str) -> Any:
         return self.loss.get(label) if isinstance(self.loss, dict) else self.loss
 
@@ -269,7 +289,7 @@ class EProp(Rule):
                 raise LossError("a loss of the whole sequence cannot be streamed: use value_and_grad offline.")
             if isinstance(loss, Terminal):
                 losses[spec.label] = loss
-        plan = Plan(bound, routes.local_paths(bound, self.feedback), losses, self.regularizers, stream=True)
+        plan = Plan(bound, routes.local_paths(bound, self.feedback), losses, self.regularizers, True, self.trace_bits)
         plan.check_step_by_step()
         return plan
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from ..losses import Running, Terminal
 from ..network.cotangents import pull_parameters, split_parameters
@@ -22,7 +22,7 @@ def per_step(plan: Plan, trial: Trial) -> tuple[dict[str, Any], dict[str, Array]
     return {n: targets[n] for n in running}, running, terminal
 
 
-def online(plan: Plan, trial: Trial) -> tuple[Array, Gradient]:
+def online(plan: Plan, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[Array, Gradient]:
     """Loss and gradient (by source label) of a batch of trials; memory does not grow with their length."""
     net = plan.net
     plan.check_step_by_step()
@@ -39,7 +39,7 @@ def online(plan: Plan, trial: Trial) -> tuple[Array, Gradient]:
         return (state, value + more, jax.tree.map(jnp.add, sums, found)), None
 
     zero = {s.label: jnp.zeros(traces_shape(plan, s), net.dtype) for s in plan.sources}
-    start = (plan.start(trial.batch), jnp.zeros((), net.dtype), zero)
+    start = (plan.start(trial.batch, key), jnp.zeros((), net.dtype), zero)
     xs = (net.check_inputs(trial.inputs), valid, stepped, running, terminal)
     (state, value, sums), _ = jax.lax.scan(body, start, xs)
     ones = dict.fromkeys(terminal, jnp.ones(trial.batch, net.dtype))

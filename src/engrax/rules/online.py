@@ -9,14 +9,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import MemoryBudgetError, RuleError
 from ..losses import FiringRate, Loss, Running, Terminal
 from ..network import Network, NetworkState
 from ..network.cotangents import Path
 from ..network.engine import forward
-from . import traces
+from . import fixed_point, traces
 from .feedback import readouts
 from .rates import Activity, count, counted, no_activity, rate_cotangents
 from .rule import regularized
@@ -30,7 +30,7 @@ class LocalState(eqx.Module):
     network: the network's own state.  eligibility[source]: eligibility vectors, d of (batch, port, unit or 1, pre).
     filtered["readout|source"]: traces through each variable of a readout.  terminal["label|source"]: weighted sums of
     traces for terminal losses, and totals[label] of outputs.  rates[source]: sums of unfiltered traces for rate
-    regularisation.  activity: spikes counted so far.
+    regularisation.  activity: spikes counted so far.  key: of the next step's rounding, where traces have few bits.
     """
 
     network: NetworkState
@@ -40,6 +40,7 @@ class LocalState(eqx.Module):
     totals: dict[str, Array]
     rates: dict[str, Array]
     activity: Activity
+    key: PRNGKeyArray | None = None
 
 
 class Plan:
@@ -52,9 +53,10 @@ class Plan:
         losses: dict[str, Loss],
         regularizers: tuple[FiringRate, ...],
         stream: bool = False,
+        bits: int | None = None,
     ) -> None:
         traces.check_direct(net, paths)
-        self.net, self.paths, self.losses = net, paths, losses
+        self.net, self.paths, self.losses, self.bits = net, paths, losses, bits
         self.sources = traces.sources(net)
         self.regularizers = regularizers
         self.counted = counted(regularizers, net)
@@ -89,8 +91,8 @@ class Plan:
         assert weight is not None
         return weight.shape[-1]
 
-    def start(self, batch: int) -> LocalState:
-        """The state before the first step."""
+    def start(self, batch: int, key: PRNGKeyArray | None = None) -> LocalState:
+        """The state before the first step. `key` is for the rounding of traces."""
         net = self.net
         eligibility = {s.label: traces.start(net, s, batch, self.pre_size(s)) for s in self.sources}
         filtered, terminal, rates = {}, {}, {}
@@ -115,8 +117,16 @@ class Plan:
             if self.terminal(label)
         }
         return LocalState(
-            net.init_state(batch), eligibility, filtered, terminal, totals, rates, no_activity(net, batch)
+            net.init_state(batch), eligibility, filtered, terminal, totals, rates, no_activity(net, batch), key
         )
+
+    def rounding(self, key: PRNGKeyArray | None) -> tuple[fixed_point.Rounding | None, PRNGKeyArray | None]:
+        """How this step rounds traces, and the key of the next one."""
+        if self.bits is None:
+            return None, key
+        assert key is not None
+        here, after = jax.random.split(key)
+        return fixed_point.Rounding(self.bits, here), after
 
     def outputs(self, readout: str) -> int:
         """Length of the outputs axis of a filtered trace: 1 where all of a readout's units filter alike."""
@@ -201,20 +211,26 @@ def advance(
     prompt = rate_cotangents(plan.prompt, net, spikes, valid[None], whole, state.activity)
     eligibility, filtered = dict(state.eligibility), dict(state.filtered)
     terminal, rates, found = dict(state.terminal), dict(state.rates), {}
-    for s in plan.sources:
+    rounding, key = plan.rounding(state.key)
+    for i, s in enumerate(plan.sources):
+        rounded = None if rounding is None else rounding.fold(i)
         pre = traces.presynaptic(net, s, tape)[0]
         columns, block = traces.columns_of(net, s), blocks[s.population]
         before = state.eligibility[s.label]
-        eligibility[s.label], trace = traces.advance(block, before, columns, pre, traces.depth(net, s.population))
+        eligibility[s.label], trace, entering = fixed_point.advance(
+            block, before, columns, pre, traces.depth(net, s.population), rounded
+        )
         seen = {}
-        for path in plan.through(s):
+        for k, path in enumerate(plan.through(s)):
             post, column = path.projection.post, traces.depth(net, path.projection.post) + traces.path_port(net, path)
+            # Apart from the keys of the eligibility vectors, one for each state variable.
+            again = None if rounded is None else rounded.fold(1000 + k)
             name = f"{post}|{s.label}"
             for label, spec in plan.specs.items():
                 if spec.population == post:
                     row = traces.output_row(net, post, spec.variable)
-                    filtered[name], seen[label] = traces.filter_trace(
-                        blocks[post], state.filtered[name], column, trace, row
+                    filtered[name], seen[label] = fixed_point.filter_trace(
+                        blocks[post], state.filtered[name], column, trace, row, entering, again
                     )
         for label, spec in plan.specs.items():
             if spec.population == s.population:
@@ -240,7 +256,7 @@ def advance(
         label: keep[label] * m + terminal_weights[label].astype(net.dtype)[:, None] * outputs[label]
         for label, m in state.totals.items()
     }
-    after = LocalState(network, eligibility, filtered, terminal, totals, rates, activity)
+    after = LocalState(network, eligibility, filtered, terminal, totals, rates, activity, key)
     return after, value, outputs, found
 
 

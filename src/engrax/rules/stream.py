@@ -39,6 +39,7 @@ def reset_trials(plan: Plan, state: LocalState, reset: Array) -> LocalState:
         jax.tree.map(pick(0), fresh.totals, state.totals),
         jax.tree.map(pick(0), fresh.rates, state.rates),
         jax.tree.map(pick(0), fresh.activity, state.activity),
+        state.key,
     )
 
 
