@@ -9,7 +9,7 @@ import typer
 from .app import app, failing
 
 if TYPE_CHECKING:
-    from ..meter import Bill
+    from ..meter import Bill, Learning
     from ..training.stored import Stored
 
 
@@ -50,19 +50,23 @@ def evaluate(run: Folder, split: Which = Split.test, as_json: Json = False) -> N
 
 @app.command(epilog="Example: engrax energy runs/digits")
 def energy(run: Folder, split: Which = Split.test, as_json: Json = False) -> None:
-    """The energy bill of a stored RUN, by population, beside an equally wide LSTM network's.
+    """The energy bill of a stored RUN, by population, beside an equally wide LSTM network's, and what learning adds.
 
-    Operations are counted on the trials of a split and priced at published figures for single operations.
-    Fetching weights is not counted: the bill compares networks, it is no chip's consumption.
+    Operations are counted on the trials of a split and priced at published figures for single operations; those of
+    learning on one batch, with the best network. Fetching weights is not counted: the bill compares networks, it is
+    no chip's consumption.
     """
     with failing():
         stored, _, bill = _measure(run, split)
+        learning = _learning(stored, split)
         if as_json:
             from ..training.store import dumps
 
-            typer.echo(dumps({**_joules(bill), **_counts(bill), "run": run}))
+            found = {} if isinstance(learning, str) else {"learning": _learned(learning)}
+            typer.echo(dumps({**_joules(bill), **_counts(bill), **found, "run": run}))
             return
         _print(stored, bill, split)
+        typer.echo(f"\n{learning if isinstance(learning, str) else learning.table()}")
 
 
 def _measure(run: Path, split: Split) -> tuple["Stored", dict[str, Any], "Bill"]:
@@ -74,6 +78,31 @@ def _measure(run: Path, split: Split) -> tuple["Stored", dict[str, Any], "Bill"]
     nets = stored.networks if stored.networks is not None else stored.network
     figures, bill = meter(nets, stored.built.task, split.value, stored.built.training.batch, many)
     return stored, figures, bill
+
+
+def _learning(stored: "Stored", split: Split) -> "Learning | str":
+    """What learning costs on the first batch of a split, or why nobody knows."""
+    from ..errors import LossError, RuleError
+    from ..meter import learning
+
+    built = stored.built
+    trial = next(iter(built.task.batches(split.value, built.training.batch)))
+    try:
+        return learning(stored.network, trial, built.rule)
+    except (RuleError, LossError) as error:
+        return f"learning: {error}"
+
+
+def _learned(learning: "Learning") -> dict[str, Any]:
+    return {
+        "energy_joules": learning.joules(),
+        "energy_joules_int32": learning.joules("int32"),
+        "operations": {name: item._asdict() for name, item in learning.items.items()},
+        "gated": learning.gated,
+        "bytes": learning.held,
+        "trace_bits": learning.bits,
+        "bptt_bytes": learning.tape,
+    }
 
 
 def _means(figures: dict[str, Any], metric: str) -> dict[str, float]:

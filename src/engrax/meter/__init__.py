@@ -2,5 +2,6 @@
 
 from .activity import Activity, observe
 from .bill import PRICES, Bill, Item, Price, bill
+from .learning import Learning, Work, learning
 
-__all__ = ["PRICES", "Activity", "Bill", "Item", "Price", "bill", "observe"]
+__all__ = ["PRICES", "Activity", "Bill", "Item", "Learning", "Price", "Work", "bill", "learning", "observe"]

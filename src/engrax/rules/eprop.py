@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
 from .._checks import check_key
-from ..errors import ArgumentError, LossError, RuleError, unknown
-from ..kernels import TRACES
+from ..errors import ArgumentError, LossError, RuleError
 from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
+from ..meter import Learning
 from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Cotangents, Path
@@ -25,7 +25,7 @@ from ..neurons.alif import with_trace
 from ..parameter import choice
 from ..trial import Trial
 from . import feedback as routes
-from .arguments import check_init, check_update
+from .arguments import check_init, check_settings, check_update
 from .chunked import chunked
 from .local import assemble, online
 from .online import LocalState, Plan
@@ -35,12 +35,14 @@ from .rule import (
     add,
     by_label,
     check_network,
+    check_trial,
     enter,
     gradient_tree,
     parameter_gradients,
     total_loss,
 )
 from .stream import close, update
+from .work import work
 
 
 def _at_least_one(name: str) -> Any:
@@ -93,32 +95,7 @@ class EProp(Rule):
     trace_bits: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ArgumentError(f"EProp: seed must be an integer >= 0, got {self.seed!r}.")
-        if (
-            isinstance(self.memory_budget, bool)
-            or not isinstance(self.memory_budget, int | float)
-            or not self.memory_budget > 0
-        ):
-            raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {self.memory_budget!r}.")
-
-        if self.trace is not None and self.trace not in TRACES:
-            raise unknown("trace", self.trace, TRACES)
-        bits = self.trace_bits
-        if bits is not None:
-            if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 16:
-                raise ArgumentError(f"EProp: trace_bits must be an integer from 2 to 16 or None, got {bits!r}.")
-            if self.evaluation != "online":
-                raise ArgumentError(
-                    f"EProp: trace_bits needs evaluation='online', which carries traces from step to step; "
-                    f"{self.evaluation!r} has none to round."
-                )
-        scale = self.feedback_scale
-        if scale is not None:
-            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
-                raise ArgumentError(f"EProp: feedback_scale must be a number > 0 or None, got {scale!r}.")
-            if not self.drawn:
-                raise ArgumentError("EProp: feedback_scale has no meaning with symmetric feedback; leave it out.")
+        check_settings(self)
 
     @property
     def drawn(self) -> bool:
@@ -158,8 +135,7 @@ class EProp(Rule):
             loss, weights, biases, parameters = self._offline(bound, trial, paths)
         else:
             losses = self.losses(bound, trial)
-            if any(isinstance(loss, Sequence) for loss in losses.values()):
-                raise LossError(f"a loss of the whole sequence needs evaluation='offline', not {self.evaluation!r}.")
+            self._causal(losses)
             plan = Plan(bound, paths, losses, self.regularizers, bits=self.trace_bits)
             plan.check_memory(
                 trial.batch, self.memory_budget, "Use evaluation='offline', a smaller batch or a larger budget."
@@ -179,6 +155,24 @@ class EProp(Rule):
         if self.trace != "full" and all(populations[n] is p for n, p in net.populations.items()):
             raise RuleError(f"trace={self.trace!r} has no meaning here: no population has an adaptation.")
         return net.replace(populations=populations)
+
+    def work(self, net: Network, trial: Trial) -> Learning:
+        """What the online evaluation would cost on a chip, on a mean trial, whatever `evaluation` is.
+
+        Raises:
+            RuleError: the network or a regulariser has no online form.
+            LossError: the loss has none.
+        """
+        check_network(net)
+        bound, losses = self._seen(self.bound(net)), self.losses(net, trial)
+        check_trial(bound, trial, losses)
+        self._causal(losses)
+        paths = routes.local_paths(bound, self.feedback)
+        return work(Plan(bound, paths, losses, self.regularizers, bits=self.trace_bits), trial)
+
+    def _causal(self, losses: dict[str, Loss]) -> None:
+        if any(isinstance(loss, Sequence) for loss in losses.values()):
+            raise LossError("a loss of the whole sequence has no online or chunked form: use evaluation='offline'.")
 
     def _offline(self, net: Network, trial: Trial, paths: list[Path]) -> Any:
         inputs, valid = net.check_inputs(trial.inputs), trial.valid()

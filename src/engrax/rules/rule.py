@@ -17,6 +17,7 @@ from .._checks import check_key
 from ..errors import ArgumentError, RuleError, unknown
 from ..kernels.library import differentiable
 from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
+from ..meter import Learning
 from ..network import Network, trainable_leaves
 from ..network.cotangents import Adjoint, pull_parameters, split_state
 from ..parameter import is_parameter, resolve
@@ -87,6 +88,14 @@ class Rule(eqx.Module):
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         """What a rule defines: `value_and_grad` after all checks, traced under jit."""
         raise TypeError(f"{type(self).__name__} must define compute(net, trial, key).")
+
+    def work(self, net: Network, trial: Trial) -> Learning:
+        """What learning by this rule would cost on a chip, on a mean trial (`meter.learning`).
+
+        Raises:
+            RuleError: the rule does not say.
+        """
+        raise RuleError(f"{type(self).__name__} does not say what its learning costs on a chip; EProp does.")
 
     def losses(self, net: Network, trial: Trial) -> dict[str, Loss]:
         """The loss of each output, by label."""
