@@ -59,7 +59,9 @@ def stored(
     unit, pre = jax.random.split(rounding.key)
     spread = jax.random.uniform(pre, (len(trace), *(1,) * (trace.ndim - 2), trace.shape[-1]), trace.dtype)
     both = jax.random.uniform(unit, bound.shape, trace.dtype) + spread
-    level = jnp.clip(jnp.floor(trace * per_level + (both - jnp.floor(both))), -full, full)
+    dither = jnp.where(both < 1, both, both - 1)
+    # What floating point adds to a sum may lift a trace past its bound.
+    level = jnp.clip(jnp.floor(trace * per_level + dither), -full, full)
     return jnp.where(gate[..., None], level * (bound / full), trace)
 
 
