@@ -16,6 +16,7 @@ from engrax.papers.bellec2020 import Bellec2020Pattern
 from engrax.papers.bellec2020_evidence import (
     Bellec2020Broadcast,
     Bellec2020Evidence,
+    Bellec2020OnChip,
     Bellec2020SlowVariables,
     Bellec2020SparseSigned,
 )
@@ -147,6 +148,12 @@ def test_verdicts_of_evidence_accumulation(monkeypatch: pytest.MonkeyPatch) -> N
     assert run(Bellec2020Broadcast(), quick=True).verdict == "untested"
     columns(monkeypatch, sparse_signed_rewired=good)
     assert run(Bellec2020SparseSigned()).verdict == "holds"
+    columns(monkeypatch, **{"8-bit_weights,_16-bit_traces": good, "8-bit_weights": good})
+    chip = run(Bellec2020OnChip())
+    assert chip.verdict == "holds" and "170 kB at twice its length, BPTT 1.83 MB" in chip.why
+    assert run(Bellec2020OnChip(), quick=True).verdict == "untested"
+    columns(monkeypatch, **{"8-bit_weights,_16-bit_traces": bad})
+    assert run(Bellec2020OnChip()).verdict == "fails"
     columns(monkeypatch, sparse_signed_rewired=bad)
     assert run(Bellec2020SparseSigned()).verdict == "fails"
 
