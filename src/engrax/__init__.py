@@ -20,7 +20,7 @@ from .synapses import (
     Rewired,
     Signed,
 )
-from .trial import Trial
+from .trial import FrameTrial, Trial
 
 if TYPE_CHECKING:
     from . import meter, optim, tasks, testing
@@ -60,6 +60,7 @@ __all__ = [
     "Rewired",
     "Run",
     "Signed",
+    "FrameTrial",
     "Trial",
     "curriculum",
     "errors",

@@ -75,6 +75,33 @@ class Trial(eqx.Module):
         return dataclasses.replace(self, **changes)
 
 
+class FrameTrial(Trial):
+    """A trial in frames: an input, and an answer, lasts `hold` steps. Speech has frames of 10 ms, networks steps of 1.
+
+    Args:
+        inputs, mask, lengths: as for `Trial`, in steps; whole frames.
+        targets: as for `Trial`, or the label string of every trial, (labels, batch) integers from 1, padded with 0, for
+            the loss "ctc".
+        hold: steps of a frame.
+    """
+
+    hold: int = eqx.field(static=True, default=1)
+
+    def __check_init__(self) -> None:
+        if isinstance(self.hold, bool) or not isinstance(self.hold, int) or self.hold < 1:
+            raise ArgumentError(f"FrameTrial hold must be an integer of at least 1, got {self.hold!r}.")
+        if self.steps % self.hold:
+            raise ArgumentError(f"FrameTrial inputs must be whole frames of {self.hold} steps, got {self.steps} steps.")
+
+    def by_frame(self, outputs: Float[Array, "time batch outputs"]) -> Float[Array, "frames batch outputs"]:
+        """The mean of the outputs over the steps of each frame."""
+        return jnp.mean(outputs.reshape(-1, self.hold, *outputs.shape[1:]), axis=1)
+
+    def valid_frames(self) -> Float[Array, "frames batch"]:
+        """1 at every frame that lies within its trial's length, 0 in its padding."""
+        return self.valid()[:: self.hold]
+
+
 def _arrays(name: str, x: Any, single: bool = False) -> list[Any]:
     values = list(x.values()) if isinstance(x, dict) and not single else [x]
     if not values or not all(is_array(v) for v in values):

@@ -1,5 +1,6 @@
 """Losses and regularisers."""
 
+from .ctc import CTC
 from .loss import (
     NAMES,
     Loss,
@@ -15,6 +16,7 @@ from .loss import (
 from .regularizers import FiringRate
 
 __all__ = [
+    "CTC",
     "NAMES",
     "FiringRate",
     "Loss",

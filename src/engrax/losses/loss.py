@@ -150,6 +150,7 @@ NAMES = (
     "cross_entropy_count",
     "mse_mean",
     "mse_last",
+    "ctc",
 )
 
 
@@ -198,6 +199,8 @@ def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0
             raise LossError(
                 f"{loss} needs targets of shape {'(batch,)' if expected == 1 else '(time, batch)'}, got {ndim} axes."
             )
+    if loss == "ctc" and (not integer or ndim != 2):
+        raise LossError(f"ctc needs integer label strings of shape (labels, batch) as targets, got {ndim} axes.")
     if isinstance(loss, str) and loss.startswith("mse"):
         expected = 3 if loss == "mse" else 2
         if integer or ndim != expected:
@@ -217,6 +220,10 @@ def named(loss: Any, reduction: str = "mean", scale: float = 1.0) -> Loss | None
         return None
     if not isinstance(loss, str):
         return Running(loss, **options)
+    if loss == "ctc":
+        from .ctc import CTC
+
+        return CTC(**options)
     kind, _, over = loss.rpartition("_") if loss.endswith(("_mean", "_last", "_count")) else (loss, "", "")
     function = mean_squared_error if kind == "mse" else cross_entropy
     return Terminal(function, over, **options) if over else Running(function, **options)

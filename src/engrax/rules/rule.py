@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_key
 from ..errors import ArgumentError, RuleError, unknown
 from ..kernels.library import differentiable
-from ..losses import FiringRate, Loss, Terminal, as_loss, check_loss
+from ..losses import CTC, FiringRate, Loss, Terminal, as_loss, check_loss
+from ..losses.ctc import check_strings
 from ..meter import Learning
 from ..network import Network, trainable_leaves
 from ..network.cotangents import Adjoint, pull_parameters, split_state
@@ -147,10 +148,14 @@ def check_trial(net: Network, trial: Trial, losses: dict[str, Loss]) -> None:
         shape = jnp.shape(target)
         size = net.populations[spec.population].size
         whole = isinstance(losses[label], Terminal) and jnp.issubdtype(jnp.asarray(target).dtype, jnp.floating)
-        two = (batch, size) if whole else (steps, batch)
+        two: tuple[int, ...] = (batch, size) if whole else (steps, batch)
+        if isinstance(losses[label], CTC):
+            check_strings(target, batch)
+            two = shape
         expected = {1: (batch,), 2: two, 3: (steps, batch, size)}.get(len(shape))
         if expected is not None and shape != expected:
-            raise ArgumentError(f"targets must have shape {expected}, got {shape}.")
+            hint = ' Are they label strings? Then name the loss: loss="ctc".' if len(shape) == 2 else ""
+            raise ArgumentError(f"targets must have shape {expected}, got {shape}.{hint}")
         # Steps, trials and lengths were compared when the trial was made.
         if trial.mask is not None and trial.mask.ndim == 3 and trial.mask.shape[2] not in (1, size):
             raise ArgumentError(f"mask must be ({steps}, {batch}[, {size}]), got {trial.mask.shape}.")
