@@ -34,8 +34,13 @@ class DataFile:
     urls: tuple[str, ...]
 
 
-def package(name: str, purpose: str) -> Any:
+def package(name: str, purpose: str, extra: str = "data") -> Any:
     """Import an optional package where it is used.
+
+    Args:
+        name: what to import.
+        purpose: what needs it, for the message.
+        extra: the extra of Engrax that installs it.
 
     Raises:
         DataError: it is not installed; the message gives the command that installs it.
@@ -44,7 +49,7 @@ def package(name: str, purpose: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise DataError(
-            f'{purpose} needs the package {name.split(".")[0]!r}. Install it: pip install "engrax[data]"'
+            f'{purpose} needs the package {name.split(".")[0]!r}. Install it: pip install "engrax[{extra}]"'
         ) from error
 
 

@@ -4,17 +4,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..errors import LossError
 from ..events import dense
 from ..losses import as_loss
 from ..tasks.task import SPLITS, Task
-from ..trial import Trial
+from ..trial import FrameTrial, Trial
 from .errors import require
 
 
 def check_task(task: Task, batch: int = 4) -> None:
     """Check a task: shapes, determinism for a key, jit and vmap of `sample`, repeatable `batches`, scores in range.
+
+    Classes (labels, batch) that are not as many as there are steps are taken for label strings, with 0 for the blank.
 
     Raises:
         ConformanceError: the first check that fails.
@@ -72,20 +75,42 @@ def _check_trial(what: str, task: Task, trial: Trial, batch: int) -> None:
 
 
 def _check_score(name: str, task: Task, trial: Trial) -> None:
-    dtype = jnp.result_type(float)
-    targets = jnp.asarray(trial.targets)
-    if jnp.issubdtype(targets.dtype, jnp.floating):
-        right = targets.astype(dtype)
-    else:
-        steps = targets if targets.ndim == 2 else jnp.broadcast_to(targets, (trial.steps, *targets.shape))
-        right = jax.nn.one_hot(steps, task.output_size, dtype=dtype)
+    right = _right(task, trial)
     best, worst = float(task.score(right, trial)), float(task.score(-right, trial))
     if task.metric == "accuracy":
         require(best == 1.0, f"{name}.score of right answers must be 1, got {best}.")
-        require(0 <= worst < 1, f"{name}.score of wrong answers must be below 1, got {worst}.")
+        # Of strings more can be wrong than was asked.
+        least = float("-inf") if _strings(trial) else 0.0
+        require(least <= worst < 1, f"{name}.score of wrong answers must be below 1, got {worst}.")
     else:
         require(best < worst, f"{name}.score must be lower for right answers ({best}) than for wrong ones ({worst}).")
     require(float(task.weight(trial)) > 0, f"{name}.weight must be positive.")
+
+
+def _strings(trial: Trial) -> bool:
+    """Whether label strings are asked, (labels, batch): classes that are as many as there are steps stand for steps."""
+    targets = jnp.asarray(trial.targets)
+    return jnp.issubdtype(targets.dtype, jnp.integer) and targets.ndim == 2 and len(targets) != trial.steps
+
+
+def _right(task: Task, trial: Trial) -> Array:
+    """Outputs (time, batch, outputs) that answer rightly."""
+    dtype = jnp.result_type(float)
+    targets = jnp.asarray(trial.targets)
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        return targets.astype(dtype)
+    if not _strings(trial):
+        steps = targets if targets.ndim == 2 else jnp.broadcast_to(targets, (trial.steps, *targets.shape))
+        return jax.nn.one_hot(steps, task.output_size, dtype=dtype)
+    hold = trial.hold if isinstance(trial, FrameTrial) else 1
+    # Labels and blanks by turns, blanks at both ends, each as long as the others.
+    frames, labels = trial.valid()[::hold].sum(axis=0), jnp.sum(targets != 0, axis=0).astype(dtype)
+    turn = jnp.arange(trial.steps // hold, dtype=dtype)[:, None] * ((2 * labels + 1) / frames)[None]
+    blanks = jnp.zeros((1, trial.batch), targets.dtype)
+    interleaved = jnp.concatenate([jnp.stack([jnp.zeros_like(targets), targets], 1).reshape(-1, trial.batch), blanks])
+    place = jnp.minimum(turn.astype(jnp.int32), len(interleaved) - 1)
+    said = jnp.repeat(jnp.take_along_axis(interleaved, place, axis=0), hold, axis=0)
+    return jax.nn.one_hot(said, task.output_size, dtype=dtype)
 
 
 def _same(what: str, a: Any, b: Any) -> None:
