@@ -166,6 +166,16 @@ def test_a_trial_shows_one_recording(digits):
     np.testing.assert_allclose(mask.sum(axis=0), 1, rtol=1e-5)
 
 
+def test_voices_may_be_normalised_by_themselves(digits):
+    task, clips = tasks.get("fsdd", features="mfcc", hold=2, normalise="speaker"), fsdd_files.read()
+    speaker = np.repeat(clips.speaker, np.asarray(task.length))
+    for one in range(6):
+        frames = np.asarray(task.frames)[speaker == one]
+        np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-3)
+        np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-3)
+        assert np.abs(np.asarray(digits.frames)[speaker == one].mean(axis=0)).max() > 0.1
+
+
 def test_frames_are_scored_at_their_last_step_and_recordings_alike(digits, key):
     trial = next(digits.batches("test", 2))
     first, second = (int(x) // 2 for x in trial.lengths)
@@ -261,6 +271,7 @@ def test_scores_of_strings_average_to_the_score_of_the_whole(data, key):
         ("validation", 50),
         ("hold", 0),
         ("seconds", 0.05),
+        ("normalise", "speakers"),
         ("repeats", 0),
         ("seed", -1),
     ],

@@ -1,4 +1,4 @@
-"""Tasks: what every task owes to a trainer, and the mathematics of each (the ECG files: test_data.py)."""
+"""Tasks: what every task owes to a trainer, and the mathematics of each (ECG files: test_data.py; speech: test_speech.py)."""
 
 import os
 import pathlib
@@ -21,13 +21,24 @@ from recordings import recordings, same, save
 SOURCE = pathlib.Path(tasks.__file__).parents[2]
 
 
-NAMES = ("digits", "digits-pixels", "evidence", "store_recall", "pattern", "npz-trial", "npz-step", "npz-values", "ecg")
+NAMES = (
+    "digits",
+    "digits-pixels",
+    "evidence",
+    "store_recall",
+    "pattern",
+    "npz-trial",
+    "npz-step",
+    "npz-values",
+    "ecg",
+    "fsdd",
+)
 
 
 @pytest.fixture(params=NAMES)
 def task(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tasks.Task:
     name, _, variant = request.param.partition("-")
-    if name == "ecg":
+    if name in ("ecg", "fsdd"):
         request.getfixturevalue("data")
     if name == "npz":
         return tasks.get("npz", path=save(tmp_path, **recordings(variant), lengths=np.arange(20) % 7 + 1))
@@ -35,6 +46,7 @@ def task(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> tasks.Task:
         "evidence": {"cue": 10, "delay": 20, "trials": 11, "validation_trials": 5},
         "store_recall": {"slot": 10, "probability": 0.4, "trials": 11, "validation_trials": 5},
         "pattern": {"steps": 300, "periods": [100]},
+        "fsdd": {"features": "mfcc", "hold": 1, "seconds": 0.3},
     }
     return tasks.get(name, **small.get(name, {}), **({"variant": variant} if variant else {}))
 
@@ -154,7 +166,7 @@ def test_names_and_classes() -> None:
     assert isinstance(tasks.get("evidence", cues=3), tasks.Evidence)
     assert tasks.get("evidence", cues=3).cues == 3
     assert all(issubclass(t, tasks.Task) for t in tasks.TASKS.values())
-    assert tasks.StoredTask not in tasks.TASKS.values()
+    assert not {tasks.StoredTask, tasks.SpeechTask} & set(tasks.TASKS.values())
 
 
 @pytest.mark.unchecked
@@ -230,7 +242,7 @@ def run(code: str, path: pathlib.Path) -> str:
 
 
 def test_importing_tasks_imports_no_data_packages() -> None:
-    heavy = ["sklearn", "scipy", "h5py", "pooch"]
+    heavy = ["sklearn", "scipy", "h5py", "pooch", "soundfile", "kaldi_native_fbank"]
     assert run(f"import sys, engrax.tasks; print([m for m in {heavy} if m in sys.modules])", SOURCE) == "[]"
 
 

@@ -16,7 +16,7 @@ from .audio import SIZES
 from .fsdd_files import RATE, SPEAKERS, TAKES, read
 from .scoring import step_weights, trial_accuracy
 from .settings import integer, number, word
-from .speech import Recording, SpeechTask
+from .speech import NORMALISE, Recording, SpeechTask
 from .task import Split
 
 DIGITS = 10
@@ -34,12 +34,15 @@ class FSDD(SpeechTask):
         hold: steps of 1 ms for which a frame is held.
         seconds: recordings are cut after so many; 20 of the 3000 are longer than 1 s. It bounds the length to which all
             trials are padded.
+        normalise: "training": every feature has mean 0 and standard deviation 1 over the training recordings.
+            "speaker": over each speaker's own recordings, also in the test, as is usual in speech recognition; it takes
+            away what is peculiar to a voice and a microphone.
         repeats: with `digits` above 1, how many times every training recording is used, in other company each time.
         seed: draws that company.
 
-    Trials: `FrameTrial`s with inputs (time, batch, 123 or 39), normalised over the training recordings; targets (time,
-    batch), the digit; mask (time, batch), 1 / frames at the last step of each frame, so that each recording counts
-    alike; lengths. The answer to a frame is the largest output at its last step.
+    Trials: `FrameTrial`s with inputs (time, batch, 123 or 39); targets (time, batch), the digit; mask (time, batch), 1
+    / frames at the last step of each frame, so that each recording counts alike; lengths. The answer to a frame is the
+    largest output at its last step.
 
     `metrics` gives "accuracy_trial" beside the score for trials of one recording: share of recordings whose digit is
     the largest output on average over its frames.
@@ -59,6 +62,7 @@ class FSDD(SpeechTask):
         validation: int = 5,
         hold: int = 5,
         seconds: float = 1.0,
+        normalise: str = "training",
         repeats: int = 4,
         seed: int = 0,
     ) -> None:
@@ -76,7 +80,7 @@ class FSDD(SpeechTask):
             split: _together(chosen, speaker_of, digits, repeats if split == "train" else 1, random)
             for split, chosen in members.items()
         }
-        super().__init__(recordings, rows, hold)
+        super().__init__(recordings, rows, hold, word("normalise", NORMALISE)(normalise))
 
     @property
     def output_size(self) -> int:
@@ -115,10 +119,11 @@ class FSDDStrings(FSDD):
         validation: int = 5,
         hold: int = 5,
         seconds: float = 1.0,
+        normalise: str = "training",
         repeats: int = 4,
         seed: int = 0,
     ) -> None:
-        super().__init__(features, digits, test, validation, hold, seconds, repeats, seed)
+        super().__init__(features, digits, test, validation, hold, seconds, normalise, repeats, seed)
 
     @property
     def output_size(self) -> int:
@@ -152,7 +157,7 @@ def _recordings(kind: str, seconds: float) -> tuple[np.ndarray, np.ndarray, list
     clips = read()
     longest = int(seconds * RATE)
     found = []
-    for samples, digit in zip(clips.samples, clips.digit):
+    for samples, digit, speaker in zip(clips.samples, clips.digit, clips.speaker):
         values = audio.features(samples[:longest], RATE, kind)
-        found.append(Recording(values, np.full(len(values), digit), np.array([digit + 1])))
+        found.append(Recording(values, np.full(len(values), digit), np.array([digit + 1]), SPEAKERS[speaker]))
     return clips.speaker, clips.take, found

@@ -4,6 +4,7 @@ Frames of all recordings lie in one array, one recording after another, because 
 one recording or several in a row; a network gets every frame for `hold` steps of 1 ms.
 """
 
+import abc
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -19,11 +20,15 @@ from .task import Split
 
 
 class Recording(NamedTuple):
-    """Features of a recording (frames, features), the class of each frame, and its label string (from 1)."""
+    """Features of a recording (frames, features), the class of each frame, its label string (from 1), who speaks."""
 
     features: np.ndarray
     classes: np.ndarray
     string: np.ndarray
+    speaker: str
+
+
+NORMALISE = ("training", "speaker")
 
 
 class SpeechTask(StoredTask):
@@ -31,7 +36,8 @@ class SpeechTask(StoredTask):
 
     Fields:
         rows: for each split, (trials, n): the numbers of the recordings that make a trial.
-        frames: (total, features), normalised: mean 0 and standard deviation 1 over the training recordings.
+        frames: (total, features), normalised: mean 0 and standard deviation 1 over the training recordings
+            ("training"), or over each speaker's own ("speaker").
         classes: (total,) class of each frame.
         start, length: (recordings,) where each recording starts in `frames`, and its number of frames.
         said: (recordings, labels) label strings, padded with 0.
@@ -53,19 +59,22 @@ class SpeechTask(StoredTask):
     longest: int = eqx.field(static=True)
     hold: int = eqx.field(static=True)
 
-    def __init__(self, recordings: list[Recording], rows: dict[Split, np.ndarray], hold: int) -> None:
+    def __init__(self, recordings: list[Recording], rows: dict[Split, np.ndarray], hold: int, normalise: str) -> None:
         length = np.array([len(r.features) for r in recordings])
         start = np.cumsum(length) - length
-        training = np.unique(rows["train"])
         values = np.concatenate([r.features for r in recordings]).astype(np.float64)
-        known = np.concatenate([values[start[i] : start[i] + length[i]] for i in training])
-        spread = known.std(axis=0)
-        normal = (values - known.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        if normalise == "training":
+            training = np.isin(np.arange(len(recordings)), rows["train"])
+            values = _standard(values, np.repeat(training, length))
+        else:
+            speaker = np.repeat([r.speaker for r in recordings], length)
+            for one in np.unique(speaker):
+                values[speaker == one] = _standard(values[speaker == one])
         said = np.zeros((len(recordings), max(len(r.string) for r in recordings)), np.int32)
         for row, recording in zip(said, recordings):
             row[: len(recording.string)] = recording.string
         self.rows = {split: jnp.asarray(index, jnp.int32) for split, index in rows.items()}
-        self.frames = jnp.asarray(normal, jnp.result_type(float))
+        self.frames = jnp.asarray(values, jnp.result_type(float))
         self.classes = jnp.asarray(np.concatenate([r.classes for r in recordings]), jnp.int32)
         self.start, self.length = jnp.asarray(start, jnp.int32), jnp.asarray(length, jnp.int32)
         self.said = jnp.asarray(said)
@@ -75,6 +84,11 @@ class SpeechTask(StoredTask):
     @property
     def input_size(self) -> int:
         return self.frames.shape[1]
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """Number of classes, and one more for the blank where strings are asked."""
 
     @property
     def dt(self) -> float:
@@ -137,6 +151,12 @@ class SpeechTask(StoredTask):
     def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions | None:
         """One decision a frame; none for strings."""
         return None if self.strings else super().decisions(outputs, trial)
+
+
+def _standard(values: np.ndarray, known: Any = ...) -> np.ndarray:
+    """Values with the mean 0 and the standard deviation 1 over those that are `known`."""
+    mean, spread = values[known].mean(axis=0), values[known].std(axis=0)
+    return (values - mean) / np.where(spread > 0, spread, 1)
 
 
 def _frames(outputs: Array, trial: Trial) -> tuple[Any, Any]:

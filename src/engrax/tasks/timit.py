@@ -17,7 +17,7 @@ from . import audio
 from .phones import CORE_TEST, DEVELOPMENT, FOLD, PHONES
 from .scoring import step_weights
 from .settings import integer, word
-from .speech import Recording, SpeechTask
+from .speech import NORMALISE, Recording, SpeechTask
 from .strings import compact
 from .task import Split
 
@@ -35,15 +35,16 @@ class TIMIT(SpeechTask):
         path: the corpus's folder, with TRAIN and TEST in it, in any case. None: `timit` or `TIMIT` under `ENGRAX_DATA`.
         features: "fbank", 123 features a frame, or "mfcc", 39 (`engrax.tasks.audio`).
         hold: steps of 1 ms for which a frame is held.
+        normalise: "training": every feature has mean 0 and standard deviation 1 over the training sentences. "speaker":
+            over each speaker's own sentences.
 
     Sentences: for training all of TRAIN (462 speakers, 3696 sentences), for validation 50 speakers of TEST (400), for
     test the core test's 24 (192). The sentences SA1 and SA2, which all speakers say, are left out. A corpus of which
     speakers are missing is read as it is.
 
-    Trials: `FrameTrial`s with inputs (time, batch, 123 or 39), normalised over the training sentences; targets (time,
-    batch), the phone in the middle of the frame, as numbered by `engrax.tasks.phones.PHONES`; mask (time, batch), 1 /
-    frames at the last step of each frame, so that each sentence counts alike; lengths. All are padded to the longest
-    sentence.
+    Trials: `FrameTrial`s with inputs (time, batch, 123 or 39); targets (time, batch), the phone in the middle of the
+    frame, as numbered by `engrax.tasks.phones.PHONES`; mask (time, batch), 1 / frames at the last step of each frame,
+    so that each sentence counts alike; lengths. All are padded to the longest sentence.
 
     `metrics` gives "accuracy_39" beside the score: share of frames whose phone is right after both were folded to 39;
     frames of the glottal stop q do not count.
@@ -57,7 +58,13 @@ class TIMIT(SpeechTask):
 
     name: ClassVar[str] = "timit"
 
-    def __init__(self, path: str | os.PathLike[str] | None = None, features: str = "fbank", hold: int = 5) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        features: str = "fbank",
+        hold: int = 5,
+        normalise: str = "training",
+    ) -> None:
         kind, hold = word("features", tuple(audio.SIZES))(features), integer("hold", 1)(hold)
         root = _root(path)
         recordings: list[Recording] = []
@@ -65,7 +72,7 @@ class TIMIT(SpeechTask):
         for split, sentences in _sentences(root).items():
             rows[split] = np.arange(len(recordings), len(recordings) + len(sentences))[:, None]
             recordings.extend(_read(transcript, kind) for transcript in sentences)
-        super().__init__(recordings, rows, hold)
+        super().__init__(recordings, rows, hold, word("normalise", NORMALISE)(normalise))
 
     @property
     def output_size(self) -> int:
@@ -168,7 +175,7 @@ def _read(transcript: Path, kind: str) -> Recording:
     ends, phones = _transcript(transcript)
     # What lies after the last phone's end is still that phone.
     place = np.minimum(np.searchsorted(ends, audio.centres(len(values), rate), side="right"), len(phones) - 1)
-    return Recording(values, phones[place], phones + 1)
+    return Recording(values, phones[place], phones + 1, transcript.parent.name.lower())
 
 
 def _audio(transcript: Path) -> Path:
