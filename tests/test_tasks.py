@@ -1,4 +1,4 @@
-"""Tasks: what every task owes to a trainer, and the mathematics of each (ECG files: test_data.py; speech: test_speech.py)."""
+"""Tasks: what each owes to a trainer, and its mathematics (ECG files: test_data.py; speech: test_speech.py)."""
 
 import os
 import pathlib

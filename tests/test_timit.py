@@ -6,9 +6,11 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import soundfile
 
+import engrax as ex
 from engrax import tasks
 from engrax.errors import DataError, TaskError
 from engrax.tasks import audio, phones
@@ -232,3 +234,27 @@ def _empty(path: pathlib.Path) -> pathlib.Path:
     folder = path / "empty"
     folder.mkdir()
     return folder
+
+
+def network(task: tasks.Task) -> ex.Network:
+    populations = {"hidden": ex.neurons.LSTM(20), "readout": ex.neurons.LI(task.output_size, tau=1.0)}
+    projections = [
+        ex.Dense("input", "hidden"),
+        ex.Dense("hidden", "hidden"),
+        ex.Dense("hidden", "readout", bias=True),
+    ]
+    sizes = {"input": task.input_size}
+    return ex.Network(populations, projections, inputs=sizes, outputs="readout", key=jax.random.key(1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "loss", "least"), [("timit", None, 0.6), ("timit_strings", "ctc", 0.3)])
+@pytest.mark.parametrize("rule", [ex.rules.BPTT, ex.rules.EProp])
+def test_phones_are_learnt_from_the_files(root, name, loss, least, rule):
+    task = tasks.get(name, path=root, features="mfcc", hold=1)
+    net = network(task)
+    run = ex.fit(net, task, rule(loss=loss), optax.adam(0.02), 150, batch=4, validate_every=150, progress=False)
+    assert run.losses[-1] < 0.5 * run.losses[0]
+    # Two silences of eight phones are what a network knows that has learnt but one.
+    before, after = (ex.evaluate(x, task, "train")["accuracy"] for x in (net, run.network))
+    assert before < 0.25 < least < after
