@@ -32,10 +32,10 @@ def mine(tmp_path):
 
 @pytest.fixture
 def parts(request, mine):
-    """Builds a recipe by name; the ECG one needs the real data."""
+    """Builds a recipe by name; those on recordings need the real data."""
 
     def make(name, *changes, rule=None):
-        if name == "ecg":
+        if name.startswith(("ecg", "fsdd")):
             request.getfixturevalue("data")
         path = (f"task.path={str(mine)!r}",) if name == "npz" else ()
         return build(recipes.load(name, (*path, *changes), rule))
@@ -44,7 +44,8 @@ def parts(request, mine):
 
 
 def test_the_recipes_that_come_with_engrax():
-    assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall"}
+    speech = {"fsdd", "fsdd_lstm", "fsdd_strings"}
+    assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall", *speech}
     for name in recipes.names():
         assert recipes.load(name).description
 
