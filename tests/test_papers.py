@@ -170,7 +170,11 @@ def test_signs_and_places_of_a_trained_network_are_looked_at(key: jax.Array) -> 
     assert not wrong["signs_kept input->hidden"] and not wrong["signs_kept hidden->readout"]
 
 
-@pytest.mark.parametrize("variant", table.VARIANTS)
+DAILY = ("bptt", "sparse signed rewired", "8-bit weights, 16-bit traces")
+COLUMNS = [v if v in DAILY else pytest.param(v, marks=pytest.mark.nightly) for v in table.VARIANTS]
+
+
+@pytest.mark.parametrize("variant", COLUMNS)
 def test_every_column_of_the_table_is_a_recipe(variant: str) -> None:
     from engrax.training.build import build
     from engrax.training.recipe import load
