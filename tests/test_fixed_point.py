@@ -160,6 +160,7 @@ def test_a_stream_with_the_trials_key_is_the_trial(key):
     assert not eqx.tree_equal(other, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.nightly
 def test_units_without_a_shared_voltage_and_with_ports_too(key):
     for model in (ex.neurons.LIF(UNITS, reset="zero", threshold=0.5), ex.neurons.LSTM(UNITS)):
         net = ex.Network(

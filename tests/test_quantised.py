@@ -144,6 +144,7 @@ def test_updates_far_below_a_level_act_in_the_mean(key):
     assert float(jnp.mean(walked.weight)) == pytest.approx(steps * small, abs=5 * error)
 
 
+@pytest.mark.nightly
 def test_the_grid_is_fixed_by_the_first_weights(key):
     p = ex.Quantised("a", "b", bits=6).build(key, (30, 40), jnp.float32)
     plain = ex.Dense("a", "b").build(key, (30, 40), jnp.float32)

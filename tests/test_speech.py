@@ -237,6 +237,7 @@ def test_digits_hold_to_the_contract(data, name, settings):
     check_task(tasks.get(name, features="mfcc", hold=2, **settings))
 
 
+@pytest.mark.nightly
 def test_scores_of_strings_average_to_the_score_of_the_whole(data, key):
     task = tasks.get("fsdd_strings", features="mfcc", hold=1)
     (whole,) = task.batches("validation", 1000)
