@@ -119,15 +119,15 @@ class _Table(Experiment):
             return {variants[0]: column(variants[0], 100, folder.parent, say, range(1))}
         return {variant: column(variant, BUDGETS[-1], folder.parent, say) for variant in variants}
 
-    def found(self, columns: dict[str, Column], quick: bool, verdict: str, why: str, **rest: Any) -> Found:
+    def found(self, columns: dict[str, Column], quick: bool, verdict: str, why: str) -> Found:
         """Medians and ranges of columns."""
         medians = {name: c.median for name, c in columns.items()}
         seconds = sum(c.seconds for c in columns.values())
         if quick:
             return Found(medians, "untested", "100 of 2000 iterations, one of five seeds", seconds=seconds)
-        rest = {"spread": {name: float(np.std(c.errors, ddof=1)) for name, c in columns.items()}, **rest}
-        rest = {"interval": {name: c.range for name, c in columns.items()}, **rest}
-        return Found(medians, verdict, why, seeds=SEEDS, seconds=seconds, **rest)
+        spread = {name: float(np.std(c.errors, ddof=1)) for name, c in columns.items()}
+        ranges = {name: c.range for name, c in columns.items()}
+        return Found(medians, verdict, why, spread, ranges, SEEDS, seconds)
 
 
 def apart(worse: Column, better: Column) -> tuple[float, float]:
