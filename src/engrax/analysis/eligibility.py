@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, PyTree
 from ..errors import ArgumentError, unknown
 from ..network import Network
 from ..network.engine import forward
-from ..network.tape import delayed
 from ..parameter import resolve
 from ..trial import Trial
 
@@ -52,7 +51,7 @@ def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array
     projection = net.projections[name]
     batch = next(iter(inputs.values())).shape[1]
     _, _, _, tape = forward(net, inputs, net.init_state(batch), tape=True)
-    pre = delayed(tape.outputs[projection.pre], tape.history[projection.pre], projection.delay or 0)[..., unit]
+    pre = tape.presynaptic(projection)[..., unit]
     neuron = resolve(net.populations[projection.post])
     states, currents = tape.states[projection.post], tape.currents[projection.post]
 

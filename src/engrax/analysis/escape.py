@@ -147,6 +147,8 @@ def _simulate(
     net: Network, trial: Trial, temperature: float, key: PRNGKeyArray
 ) -> tuple[dict[str, Array], Float[Array, " batch"]]:
     """Outputs by label, and the log-probability of the spikes that were drawn, of each trial."""
+    if backwards := net.reversed():
+        raise ArgumentError(f"escape noise goes by steps, and projection {backwards[0]!r} reads a trial from its end.")
     inputs = net.check_inputs(trial.inputs)
     batch, depth = trial.batch, max([1, *net.depths().values()])
     neurons = {n: resolve(p) for n, p in net.populations.items()}

@@ -70,6 +70,7 @@ def backward(
             pre, post = path.projection.pre, path.projection.post
             if pre in group and post not in group:
                 felt, delay = port_delta(net, path.projection, delta[post]), path.projection.delay or 0
+                felt = felt[::-1] if path.projection.reverse else felt
                 narrower = felt.ndim == 3 and NARROW * felt.shape[-1] <= net.populations[pre].size
                 if pre in tape.kept and felt.ndim == 3:
                     _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
@@ -204,8 +205,8 @@ def _native(
     inner += [Inner(n, "", x.delay, x.weight, error=x.delta) for n in order for x in sent[n]]
     wanted = []
     for p in made:
-        delay = p.delay or 0
-        wanted.append(Wanted(p.name, p.post, delay, loops.signal(p.pre, delay, tape.outputs, tape.kept, tape.history)))
+        source = loops.signal(p, tape.outputs, tape.kept, tape.history)
+        wanted.append(Wanted(p.name, p.post, p.delay or 0, source))
     found = loops.back(net, order, tape.kept, entering, last, inner, wanted, steps, local=local, delta=keep)
     biases = {p.name: found.total[p.post] for p in made if p.bias is not None}
     return Adjoint(found.delta, parameters, found.states, found.pending, found.weights, biases)

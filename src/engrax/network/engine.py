@@ -33,6 +33,8 @@ def _contribution(fan: Array, bias: Array | None, pre: Any) -> Array:
 def _external(fan: Array, projection: Projection, source: Any, history: Array) -> Array:
     """The current that a sequence causes."""
     delay = projection.delay or 0
+    if projection.reverse:
+        source = source[::-1]
     if not isinstance(source, Events):
         source, delay = delayed(source, history, delay), 0
     if not delay:
@@ -148,7 +150,7 @@ def _loop(
     inner = []
     for p in component.internal + component.external:
         delay, outside = p.delay or 0, p.pre not in component.group
-        source = loops.signal(p.pre, delay, sources, kept, state.history) if outside else None
+        source = loops.signal(p, sources, kept, state.history) if outside else None
         inner.append(Inner(p.pre, p.post, delay, component.weights[p.name], source))
         if p.bias is not None:
             biases[p.post] = biases[p.post] + p.bias if p.post in biases else p.bias

@@ -10,6 +10,7 @@ from ..events import Events
 from ..kernels import loops as native
 from ..kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
 from ..parameter import is_parameter, resolve
+from ..synapses import Projection
 from .network import Network
 
 # Numbers whose places are no longer 32-bit integers.
@@ -61,16 +62,17 @@ def available(dtype: Any) -> bool:
     return native.available(dtype)
 
 
-def signal(name: str, delay: int, outputs: dict[str, Any], kept: dict[str, Kept], history: dict[str, Array]) -> Signal:
-    """What a population or an input sent, and before that as far back as a delay reaches."""
-    source = outputs[name]
-    if name in kept:
+def signal(p: Projection, outputs: dict[str, Any], kept: dict[str, Kept], history: dict[str, Array]) -> Signal:
+    """What a projection's source sent, and before that as far back as its delay reaches."""
+    name = p.pre
+    source = outputs[name][::-1] if p.reverse else outputs[name]
+    if name in kept and not p.reverse:
         sent = kept[name].sent
     elif isinstance(source, Events):
         sent = Signal(source.units, None, events=source)
     else:
         sent = Signal(source.shape[-1], source)
-    return sent._replace(history=history[name] if delay else None)
+    return sent._replace(history=history[name] if p.delay else None)
 
 
 def listed(numbers: Array) -> Signal:

@@ -181,6 +181,10 @@ class Network(eqx.Module):
         history = {name: jnp.zeros((depth, batch, sizes[name]), self.dtype) for name, depth in self.depths().items()}
         return NetworkState(neurons, history)
 
+    def reversed(self) -> list[str]:
+        """Names of projections that read their source in reversed time."""
+        return [name for name, p in self.projections.items() if p.reverse]
+
     def depths(self) -> dict[str, int]:
         """How many past outputs of each input and population its projections need."""
         names = (*self.inputs, *self.populations)
@@ -197,7 +201,8 @@ class Network(eqx.Module):
 
         Args:
             inputs: (time, batch, units), an array or `Events`, or a dict of these by input name.
-            state: where to start; None: `init_state`.
+            state: where to start; None: `init_state`. A network with projections in reversed time has none to give: it
+                needs the whole run at once.
             key: for stochastic models (none of the present ones is).
             record: what to keep at every step: "hidden" (output), "hidden.current", or a state variable such as
                 "hidden.voltage".
@@ -218,6 +223,10 @@ class Network(eqx.Module):
         batch = next(iter(arrays.values())).shape[1]
         if state is None:
             state = self.init_state(batch)
+        elif backwards := self.reversed():
+            raise ArgumentError(
+                f"projection {backwards[0]!r} reads a run from its end: it cannot go on from a state, or by steps."
+            )
         self.check_state(state, batch)
         return run(self, arrays, state, names)
 

@@ -26,7 +26,8 @@ def summary(net: Network) -> str:
         _, moved = _count(projection, marks.projections[name])
         assert projection.weight is not None
         shape = " x ".join(map(str, projection.weight.shape))
-        lines.append(f"  projection  {name:<24} {shape}, delay {projection.delay}, {moved} trainable parameters")
+        when = "reversed time" if projection.reverse else f"delay {projection.delay}"
+        lines.append(f"  projection  {name:<24} {shape}, {when}, {moved} trainable parameters")
     for name, feedback in net.feedback.items():
         lines.append(f"  feedback    {name:<24} {' x '.join(map(str, feedback.weight.shape))}")
     outputs = ", ".join(o.population + (f".{o.variable}" if o.variable else "") for o in net.output_specs)

@@ -28,12 +28,16 @@ class Tape(NamedTuple):
     kept: dict[str, Kept]
 
     def presynaptic(self, projection: Projection) -> Array:
-        """What `projection` saw at each step, its delay applied: (time, batch, pre)."""
+        """What `projection` saw at each step, late or in reversed time: (time, batch, pre)."""
+        if projection.reverse:
+            return self.outputs[projection.pre][::-1]
         return delayed(self.outputs[projection.pre], self.history[projection.pre], projection.delay or 0)
 
     def gradient(self, projection: Projection, delta: Array) -> Array:
         """The gradient by `projection`'s effective weight, from what its target felt at each step."""
         sent, delay = self.outputs[projection.pre], projection.delay or 0
+        if projection.reverse:
+            return outer(delta, sent[::-1])
         if not isinstance(sent, Events):
             return outer(delta, self.presynaptic(projection))
         steps, past = len(delta), self.history[projection.pre]

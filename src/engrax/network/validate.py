@@ -89,6 +89,14 @@ def edges_of(named: Mapping[str, Projection], populations: tuple[str, ...]) -> t
     """The graph, with every delay decided: 1 inside a strongly connected component, 0 elsewhere, unless given."""
     groups = components(populations, [(p.pre, p.post) for p in named.values()])
     group = {n: i for i, names in enumerate(groups) for n in names}
+    for name, p in named.items():
+        if p.reverse and group.get(p.pre, -1) == group[p.post]:
+            raise NetworkError(
+                f"projection {name!r}: it is part of a loop, so it cannot read {p.pre!r} in reversed time. "
+                "reverse=True is for projections between parts of a network that run one after the other."
+            )
+        if p.reverse and p.delay:
+            raise NetworkError(f"projection {name!r}: give it a delay or reverse=True, not both.")
     return tuple(
         Edge(name, p.pre, p.post, int(group.get(p.pre, -1) == group[p.post]) if p.delay is None else p.delay)
         for name, p in named.items()

@@ -34,6 +34,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "frames, LSNN": ("fsdd", ()),
     "strings, LSNN": ("fsdd_strings", ()),
+    "frames, bidirectional LSNN": ("fsdd_bidirectional", ()),
     "frames, LSTM": ("fsdd_lstm", ()),
     "strings, LSTM": (
         "fsdd_lstm",

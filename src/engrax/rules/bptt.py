@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, RuleError
 from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Adjoint, Cotangents, Path, split_parameters, split_state
@@ -74,6 +74,11 @@ class BPTT(Rule):
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         size = self._chunk(net, trial)
+        if size is not None and (backwards := net.reversed()):
+            raise RuleError(
+                f"projection {backwards[0]!r} reads its source in reversed time, which takes whole trials: leave out "
+                "checkpoint, truncation and memory_budget."
+            )
         return self._whole(net, trial) if size is None else self._chunked(net, trial, size)
 
     def _chunk(self, net: Network, trial: Trial) -> int | None:

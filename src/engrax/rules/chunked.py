@@ -223,7 +223,7 @@ def _run_native(plan: Plan, name: str, state: LocalState, tape: Tape, lanes: Lan
             units = None if lane == 0 else _sizes(plan, state, s, len(lanes.states))[lane - 1]
             if s.kind == "weight":
                 p = net.projections[s.key]
-                sent = signal(p.pre, p.delay or 0, tape.outputs, tape.kept, tape.history)
+                sent = signal(p, tape.outputs, tape.kept, tape.history)
                 wanted.append(Wanted(s.label, name, p.delay or 0, sent, units))
             else:
                 wanted.append(Wanted(s.label, name, 0, Signal(1, traces.presynaptic(net, s, tape)), units))

@@ -69,6 +69,26 @@ def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None)
     return net.replace(feedback=feedback)
 
 
+def _turns(net: Network, learner: str, readout: str) -> bool:
+    """Whether what a learner sends comes to a readout in reversed time.
+
+    Raises:
+        RuleError: some of it does, some does not.
+    """
+    seen, stack = {(learner, False)}, [(learner, False)]
+    while stack:
+        name, turned = stack.pop()
+        ahead = {(p.post, turned != p.reverse) for p in net.projections.values() if p.pre == name}
+        stack += ahead - seen
+        seen |= ahead
+    if {(readout, True), (readout, False)} <= seen:
+        raise RuleError(
+            f"population {learner!r} reaches {readout!r} both in reversed time and in its own: broadcast to it has no "
+            "one direction. Use feedback='symmetric'."
+        )
+    return (readout, True) in seen
+
+
 def _forward(net: Network, learner: str, readout: str) -> str | None:
     return next((n for n, p in net.projections.items() if p.pre == learner and p.post == readout), None)
 
@@ -125,7 +145,8 @@ def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
     if weight.shape != shape:
         raise RuleError(f"feedback weights {name!r} must have shape {shape} (population, readout), got {weight.shape}.")
     key = _forward(net, learner, readout)
-    projection = Dense(learner, readout, delay=0) if key is None else net.projections[key]
+    turns = _turns(net, learner, readout)
+    projection = Dense(learner, readout, delay=0, reverse=turns) if key is None else net.projections[key]
     if net.populations[readout].ports and projection.port is None:
         raise RuleError(
             f"readout {readout!r} has several currents: feedback weights need a projection onto one port of it."

@@ -219,6 +219,11 @@ def check_direct(net: Network, paths: list[Path]) -> None:
     Online and chunked evaluation carry a trace through one current of a readout; longer or forked routes need the
     offline evaluation.
     """
+    if backwards := net.reversed():
+        raise RuleError(
+            f"projection {backwards[0]!r} reads its source in reversed time, which takes whole trials: use "
+            "evaluation='offline'."
+        )
     entered: dict[tuple[str, str], int] = {}
     for path in paths:
         name, projection = path.projection.name, path.projection

@@ -29,6 +29,8 @@ class Projection(eqx.Module):
         bias: True adds a bias (zeros), an array sets it.
         delay: steps; 0 reads this step's output, d the output of d steps ago. None: 1 within a strongly connected
             component, else 0.
+        reverse: read the source from the last step of a run to the first, as bidirectional networks do (Schuster &
+            Paliwal 1997). Not within a strongly connected component, nor with a delay.
         init: initialiser's name or function `(key, shape, dtype)`.
         autapses: False keeps every unit's synapse onto itself at zero.
         trainable: whether rules and optimisers move its arrays.
@@ -40,6 +42,7 @@ class Projection(eqx.Module):
     weight: Float[Array, "*ports post pre"] | None
     bias: Float[Array, "*ports post"] | None
     delay: int | None = eqx.field(static=True)
+    reverse: bool = eqx.field(static=True)
     init: str | Initializer = eqx.field(static=True)
     autapses: bool = eqx.field(static=True)
     trainable: bool = eqx.field(static=True)
@@ -56,6 +59,7 @@ class Projection(eqx.Module):
         weight: Any = None,
         bias: Any = False,
         delay: int | None = None,
+        reverse: bool = False,
         init: str | Initializer = "fan_in_normal",
         autapses: bool = True,
         trainable: bool = True,
@@ -82,10 +86,10 @@ class Projection(eqx.Module):
             )
         self.delay = None if delay is None else int(delay)
         self.init = as_initializer(init)
-        for argument, flag in (("autapses", autapses), ("trainable", trainable)):
+        for argument, flag in (("autapses", autapses), ("trainable", trainable), ("reverse", reverse)):
             if not isinstance(flag, bool):
                 raise ArgumentError(f"projection {self.name!r}: {argument} must be True or False, got {flag!r}.")
-        self.autapses, self.trainable = autapses, trainable
+        self.autapses, self.trainable, self.reverse = autapses, trainable, reverse
 
     @property
     def post(self) -> str:

@@ -4,7 +4,7 @@ It shares no code with the engines it checks: no hoisting, no tape, no adjoint, 
 gradient wherever a local rule cuts it, and carries the error back from readouts by feedback weights where given.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +15,7 @@ from jaxtyping import Array
 from ..events import dense
 from ..losses import Loss
 from ..network import Network, trainable_leaves
+from ..network.graph import components
 from ..neurons import variable
 from ..parameter import resolve
 from ..rules.rule import Rule, regularized, total_loss
@@ -39,17 +40,34 @@ _broadcast.defvjp(_broadcast_fwd, _broadcast_bwd)
 
 
 def simulate(net: Network, inputs: dict[str, Any], local: bool) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Outputs by label and every population's output, (time, batch, units), one step after the other."""
+    """Outputs by label and every population's output, (time, batch, units), one step after the other.
+
+    Where time is reversed somewhere, one part of the network after the other.
+    """
+    whole = not any(p.reverse for p in net.projections.values())
+    parts = [net.order] if whole else components(net.order, [(e.pre, e.post) for e in net.edges])
+    outputs: dict[str, Array] = {}
+    activity = {n: dense(x, net.dtype) for n, x in inputs.items()}
+    for part in parts:
+        shown, sent = _simulate(net, part, activity, local)
+        outputs, activity = outputs | shown, activity | sent
+    return outputs, {n: activity[n] for n in net.populations}
+
+
+def _simulate(
+    net: Network, part: Sequence[str], inputs: dict[str, Array], local: bool
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`simulate` for populations whose sources are among them or given whole."""
     depth = max([e.delay for e in net.edges], default=0)
     batch = next(iter(inputs.values())).shape[1]
     neurons = {n: resolve(p) for n, p in net.populations.items()}
     ends = {o.population for o in net.output_specs}
 
-    def body(carry: Any, x: dict[str, Any]) -> Any:
+    def body(carry: Any, x: tuple[dict[str, Array], dict[str, Array]]) -> Any:
         states, past = carry
-        now: dict[str, Array] = {n: dense(one, net.dtype) for n, one in x.items()}
-        states = dict(states)
-        for name in net.order:
+        ahead, back = x
+        states, now = dict(states), dict(ahead)
+        for name in (n for n in net.order if n in part):
             neuron = neurons[name]
             shape = (batch, len(neuron.ports), neuron.size) if neuron.ports else (batch, neuron.size)
             current = jnp.zeros(shape, net.dtype)
@@ -57,6 +75,7 @@ def simulate(net: Network, inputs: dict[str, Any], local: bool) -> tuple[dict[st
                 if projection.post != name:
                     continue
                 pre = past[projection.pre][projection.delay - 1] if projection.delay else now[projection.pre]
+                pre = back[projection.pre] if projection.reverse else pre
                 added = _contribution(net, projection, pre, local, ends)
                 if projection.port:
                     current = current.at[:, neuron.ports.index(projection.port)].add(added)
@@ -67,13 +86,15 @@ def simulate(net: Network, inputs: dict[str, Any], local: bool) -> tuple[dict[st
         shown = {
             o.label: now[o.population] if o.variable is None else variable(states[o.population], o.variable)
             for o in net.output_specs
+            if o.population in part
         }
-        return (states, past), (shown, {n: now[n] for n in net.populations})
+        return (states, past), (shown, {n: now[n] for n in part})
 
     sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
-    past = {n: [jnp.zeros((batch, size), net.dtype)] * max(depth, 1) for n, size in sizes.items()}
-    _, (outputs, activity) = jax.lax.scan(body, (net.init_state(batch).neurons, past), inputs)
-    return outputs, activity
+    known = {*inputs, *part}
+    past = {n: [jnp.zeros((batch, size), net.dtype)] * max(depth, 1) for n, size in sizes.items() if n in known}
+    states = {n: s for n, s in net.init_state(batch).neurons.items() if n in part}
+    return jax.lax.scan(body, (states, past), (inputs, {n: x[::-1] for n, x in inputs.items()}))[1]
 
 
 def _contribution(net: Network, projection: Any, pre: Array, local: bool, ends: set[str]) -> Array:
