@@ -20,6 +20,7 @@ from engrax.papers.bellec2020_evidence import (
     Bellec2020SlowVariables,
     Bellec2020SparseSigned,
 )
+from engrax.papers.bellec2020_memory import Bellec2020StoreRecall
 from engrax.papers.experiment import VERDICTS, Experiment, Found, interval
 from engrax.papers.yin2021 import Yin2021ECG
 
@@ -85,7 +86,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
         calls.append((recipe, tuple(changes), seed))
         return {"seconds": 1.0, **figures[(len(calls) - 1) % len(figures)]}
 
-    for module in ("bellec2020", "bellec2020_evidence", "yin2021"):
+    for module in ("bellec2020", "bellec2020_evidence", "bellec2020_memory", "yin2021"):
         monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
     return calls
 
@@ -110,6 +111,18 @@ def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(Bellec2020Evidence()).verdict == "partly"
     fake(monkeypatch, [{"test_accuracy": x} for x in (0.94, 0.5, 0.96, 0.95, 0.94)])
     assert run(Bellec2020Evidence()).verdict == "unresolved"
+
+    kept, lost = [0.96, 0.97, 0.98, 0.94, 0.97], [0.5, 0.6, 0.7, 0.9, 0.7]
+    fake(monkeypatch, [{"test_accuracy": x} for x in [*kept, *lost]])
+    found = run(Bellec2020StoreRecall())
+    assert (
+        found.verdict == "holds"
+        and found.measured == {"alif": 0.03, "lif": 0.3}
+        and found.interval["lif"] == [0.1, 0.5]
+    )
+    fake(monkeypatch, [{"test_accuracy": x} for x in kept])
+    assert run(Bellec2020StoreRecall()).verdict == "partly"
+    assert run(Bellec2020StoreRecall(), quick=True).verdict == "untested"
 
     losses = [{"untrained_loss": 1.0, "final_validation_loss": x} for x in (0.01, 0.02, 0.03, 0.02, 0.01)]
     fake(monkeypatch, losses)

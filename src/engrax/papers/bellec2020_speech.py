@@ -38,7 +38,14 @@ NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "frames, LSTM": ("fsdd_lstm", ()),
     "strings, LSTM": (
         "fsdd_lstm",
-        ("task.name=fsdd_strings", "rule.loss=ctc", "rule.scale=0.03", "training.steps=2000", "training.batch=8"),
+        (
+            "task.name=fsdd_strings",
+            "network.populations.readout.tau=1.0",
+            "rule.loss=ctc",
+            "rule.scale=0.03",
+            "training.steps=4000",
+            "training.batch=8",
+        ),
     ),
 }
 
