@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Key, Num, PyTree, Shaped
 
 from ._checks import is_array
 from .errors import ArgumentError
@@ -73,6 +73,23 @@ class Trial(eqx.Module):
     def replace(self, **changes: Any) -> "Trial":
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
+
+
+class Episodes(eqx.Module):
+    """A batch of episodes that are to be played, in place of trials.
+
+    Args:
+        environment: an `engrax.rl.Environment`.
+        keys: (batch,), each an episode's own: its beginning and all that is random in it.
+    """
+
+    environment: Any
+    keys: Key[Array, " batch"]
+
+    @property
+    def batch(self) -> int:
+        """Number of episodes."""
+        return self.keys.shape[0]
 
 
 class FrameTrial(Trial):

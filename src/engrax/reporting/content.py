@@ -19,7 +19,7 @@ class Content:
 
     title: what it is.
     facts: headline figures, name and text.
-    metric: "accuracy" or "loss".
+    metric: "accuracy", "loss" or "return".
     steps: steps at which it was validated.
     validation: the metric then, (validations, seeds).
     loss: mean training loss since the validation before, (validations,).

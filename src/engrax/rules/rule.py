@@ -23,7 +23,7 @@ from ..network import Network, trainable_leaves
 from ..network.cotangents import Adjoint, pull_parameters, split_state
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
-from ..trial import Trial
+from ..trial import Episodes, Trial
 
 
 class Rule(eqx.Module):
@@ -59,7 +59,7 @@ class Rule(eqx.Module):
         return net
 
     def value_and_grad(
-        self, net: Network, trial: Trial, key: PRNGKeyArray | None = None
+        self, net: Network, trial: Any, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, ""], Network]:
         """Loss and gradient on a batch of trials.
 
@@ -79,7 +79,8 @@ class Rule(eqx.Module):
         if key is not None:
             check_key(key)
         if not isinstance(trial, Trial):
-            raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.")
+            hint = " Episodes are for rl.ActorCritic(rule)." if isinstance(trial, Episodes) else ""
+            raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.{hint}")
         for regularizer in self.regularizers:
             regularized(regularizer, net)
         losses = self.losses(net, trial)

@@ -1,17 +1,24 @@
 """The contract of a task: where trials come from and how answers are scored."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ..network import Network, Record
 from ..trial import Trial
 from .scoring import Decisions, step_decisions, step_weights, trial_decisions
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def direction(metric: str) -> int:
+    """1 for a metric of which more is better, -1 for one of which less is."""
+    return -1 if metric == "loss" else 1
 
 
 class Task(eqx.Module):
@@ -21,10 +28,10 @@ class Task(eqx.Module):
     `batches`, and set `metric`. Arrays of data are ordinary fields, so that a task travels into compiled code.
 
     Class attributes:
-        metric: "accuracy" (higher is better) or "loss" (lower is better): what `score` returns.
+        metric: "accuracy" or "return" (higher is better), or "loss" (lower is better): what `score` returns.
     """
 
-    metric: ClassVar[Literal["accuracy", "loss"]] = "accuracy"
+    metric: ClassVar[Literal["accuracy", "loss", "return"]] = "accuracy"
 
     input_size: eqx.AbstractVar[int]
     output_size: eqx.AbstractVar[int]
@@ -37,6 +44,11 @@ class Task(eqx.Module):
     def batches(self, split: Split, batch: int) -> Iterator[Trial]:
         """One pass over `split` in fixed order, in batches of at most `batch`; the same trials at every call."""
         raise TypeError(f"{type(self).__name__} must define batches(split, batch).")
+
+    def perform(self, net: Network, trial: Any, record: tuple[str, ...] = ()) -> tuple[Trial, Record]:
+        """A network's answer to a batch: the trials, and its run over them."""
+        # Always the same key: stochastic models are measured on the same draws each time.
+        return trial, net.run(trial.inputs, key=jax.random.key(0), record=record)
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """The task's own metric on a batch: accuracy between 0 and 1, or a loss."""

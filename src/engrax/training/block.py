@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 from ..network import Network, trainable_leaves
 from ..rules import Rule
 from ..tasks import Task
-from ..trial import Trial
+from ..trial import Episodes, Trial
 from .seeds import over_seeds
 
 # The most steps that one compiled call makes: calling costs little beside them, and Ctrl-C is soon answered.
@@ -74,7 +74,12 @@ def block(
 
 
 def train_step(
-    net: Network, state: PyTree, trial: Trial, rule: Rule, optimizer: Any, keys: tuple[PRNGKeyArray, PRNGKeyArray]
+    net: Network,
+    state: PyTree,
+    trial: Trial | Episodes,
+    rule: Rule,
+    optimizer: Any,
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
 ) -> tuple[Network, PyTree, Array]:
     """One step on one batch: gradient, optimiser, constraints. `keys` are for the rule and for the constraints."""
     loss, grads = rule.value_and_grad(net, trial, keys[0])

@@ -12,7 +12,6 @@ from ..meter import Activity, Bill, bill, observe
 from ..network import Network
 from ..parameter import positive_integer
 from ..tasks import Split, Task
-from ..trial import Trial
 from .block import one_of
 from .check import check_fit
 from .run import Run
@@ -31,7 +30,7 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
         batch: trials at a time. It changes memory and speed, not the figures.
 
     Returns:
-        The task's metric by its name ("accuracy" or "loss") and its further metrics; for networks with spiking
+        The task's metric by its name ("accuracy", "loss" or "return") and its further ones; for networks with spiking
         populations "firing_rate_hz", mean over their units and all valid steps, and with several of them also
         "firing_rate_hz.NAME" of each; "energy_joules", of a mean trial at the meter's float32 prices (`engrax.meter`).
 
@@ -89,19 +88,18 @@ def _figures(sums: dict[str, np.ndarray], activity: Activity, nets: Network, man
 
 
 @eqx.filter_jit
-def _sums(nets: Network, trial: Trial, task: Task, many: bool) -> tuple[dict[str, Array], Activity]:
+def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, Array], Activity]:
     """Sums over one batch: figures times weights, weights, and the activity."""
     spiking = tuple(name for name, neuron in nets.populations.items() if neuron.spiking)
 
     def one(net: Network) -> tuple[dict[str, Array], Activity]:
-        # Always the same key: stochastic models are measured on the same draws each time.
-        record = net.run(trial.inputs, key=jax.random.key(0), record=spiking)
-        weight = task.weight(trial)
-        figures = {task.metric: task.score(record.outputs, trial), **task.metrics(record.outputs, trial)}
+        given, record = task.perform(net, trial, spiking)
+        weight = task.weight(given)
+        figures = {task.metric: task.score(record.outputs, given), **task.metrics(record.outputs, given)}
         sums: dict[str, Array] = {}
         for name, figure in figures.items():
             value, items = figure if isinstance(figure, tuple) else (figure, weight)
             sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
-        return sums, observe(net, trial, record)
+        return sums, observe(net, given, record)
 
     return over_seeds(one, nets) if many else one(nets)

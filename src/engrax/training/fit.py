@@ -23,7 +23,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..errors import EngraxError
 from ..network import Network
 from ..rules import Rule
-from ..tasks import Task
+from ..tasks import Task, direction
 from . import checkpoint
 from .block import BLOCK, begin, block, choose
 from .board import Board
@@ -93,8 +93,8 @@ def fit(
             same key is the same run.
         validate_every: steps between validations; None: ten in all. The last step is always validated.
         checkpoint_every: steps between checkpoints; None: one with every validation. They are written only with `out`.
-        until: end early, at the first validation by which every seed has had a figure as good as this: an accuracy at
-            least so high, or a loss at most so high, as is the task's metric.
+        until: end early, at the first validation by which every seed has had a figure as good as this: an accuracy or
+            a return at least so high, or a loss at most so high, as is the task's metric.
         out: folder to write `metrics.jsonl`, `result.json`, `network.safetensors` (best), `networks.safetensors` (all
             seeds) and `checkpoints/` to.
         resume: go on from the newest checkpoint in `out`, to the same bits as if nothing had happened. The other
@@ -194,7 +194,7 @@ def fit(
         task=task,
         test=test,
         energy=energy,
-        validation=at.top if task.metric == "accuracy" else -at.top,
+        validation=direction(task.metric) * at.top,
         history=at.history,
         losses=at.losses[..., : at.done].astype(nets.dtype),
         steps=at.done,
@@ -221,7 +221,7 @@ def _reached(at: Position, plan: _Plan) -> bool:
     """Whether every seed was good enough."""
     if plan.until is None or not at.history:
         return False
-    return bool(np.all(at.top >= (plan.until if plan.task.metric == "accuracy" else -plan.until)))
+    return bool(np.all(at.top >= direction(plan.task.metric) * plan.until))
 
 
 def _saved(at: Position, plan: _Plan) -> bool:
@@ -267,7 +267,7 @@ def _check_finite(at: Position, finite: np.ndarray, plan: _Plan) -> None:
 def _validate(at: Position, plan: _Plan) -> Position:
     """Measure on validation trials, keep each seed's better network, and add a line to the history."""
     figures = measure(at.nets, plan.task, "validation", plan.batch, plan.many)
-    scores = figures[plan.task.metric] if plan.task.metric == "accuracy" else -figures[plan.task.metric]
+    scores = direction(plan.task.metric) * figures[plan.task.metric]
     better = scores > at.top  # False for a score that is not a number
     best = choose(jnp.asarray(better if plan.many else better[0]), at.nets, at.best)
     since = at.history[-1]["step"] if at.history else 0

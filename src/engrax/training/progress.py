@@ -13,7 +13,7 @@ class Progress:
 
     Args:
         steps: steps in all.
-        metric: "accuracy" or "loss", what validation gives.
+        metric: "accuracy", "loss" or "return", what validation gives.
         show: False is silent.
     """
 

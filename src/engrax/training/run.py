@@ -8,7 +8,7 @@ import numpy as np
 
 from ..meter import PRICES, Bill
 from ..network import Network
-from ..tasks import Task
+from ..tasks import Task, direction
 from .block import one_of
 
 
@@ -47,23 +47,28 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """ "accuracy" (higher is better) or "loss"."""
+        """ "accuracy" or "return" (higher is better), or "loss"."""
         return self.task.metric
 
     @property
     def test_accuracy(self) -> float | None:
-        """Mean over seeds; None where the task's metric is a loss."""
+        """Mean over seeds; None where the task's metric is another."""
         return float(np.mean(self.test["accuracy"])) if self.metric == "accuracy" else None
 
     @property
     def test_accuracy_per_seed(self) -> list[float] | None:
-        """One figure a seed; None where the task's metric is a loss."""
+        """One figure a seed; None where the task's metric is another."""
         return self.test["accuracy"].tolist() if self.metric == "accuracy" else None
 
     @property
     def test_loss(self) -> float | None:
-        """Mean over seeds; None where the task's metric is an accuracy."""
+        """Mean over seeds; None where the task's metric is another."""
         return float(np.mean(self.test["loss"])) if self.metric == "loss" else None
+
+    @property
+    def test_return(self) -> float | None:
+        """Mean over seeds; None where the task is no environment."""
+        return float(np.mean(self.test["return"])) if self.metric == "return" else None
 
     @property
     def final_loss(self) -> float | None:
@@ -101,6 +106,6 @@ class Run:
 def finished(*, nets: Network, task: Task, validation: np.ndarray, many: bool, **rest: Any) -> Run:
     """The run, its best network picked on validation trials."""
     # Where nothing was validated every seed is as good.
-    pick = int(np.argmax(validation if task.metric == "accuracy" else -validation))
+    pick = int(np.argmax(direction(task.metric) * validation))
     network = one_of(nets, pick, many)
     return Run(network=network, networks=nets if many else None, task=task, validation=validation, **rest)

@@ -1,0 +1,256 @@
+"""Learning from rewards: returns, playing, and the gradients of actor and critic."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import engrax as ex
+from engrax.analysis import eligibility_traces
+from engrax.errors import ArgumentError, RuleError
+from engrax.rl import ActorCritic, Continuous, Discrete, Played, play
+from engrax.rl.environments import CartPole, Catch
+from engrax.rl.returns import advantages, td_errors
+
+HEADS = {"policy": "policy", "value": "value"}
+
+
+def agent(world, key, hidden=None):
+    """A small recurrent network that acts in a world."""
+    populations = {
+        "hidden": ex.neurons.ALIF(12, tau_adaptation=50.0, beta=0.2, refractory=2.0) if hidden is None else hidden,
+        "policy": ex.neurons.LI(world.actions.outputs, tau=5.0),
+        "value": ex.neurons.LI(1, tau=8.0),
+    }
+    ends = [("input", "hidden"), ("hidden", "hidden"), ("hidden", "policy"), ("hidden", "value")]
+    projections = [ex.Dense(a, b, autapses=a != b) for a, b in ends]
+    return ex.Network(populations, projections, inputs={"input": world.input_size}, outputs=HEADS, key=key)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("decay", [1.0, 0.9, 0.0])
+def test_errors_known_late_and_futures_summed_backwards_are_one_sum(decay):
+    """sum delta F(u) = sum A u for any u, and with decay 1 it is sum (R - V) u (eprop.md 1.9)."""
+    steps, batch, discount = 9, 4, 0.95
+    rng = np.random.default_rng(0)
+    lengths, cut = np.array([9, 9, 4, 1]), np.array([True, False, False, False])
+    alive = (np.arange(steps)[:, None] < lengths).astype(float)
+    rewards, values, u = rng.normal(size=(3, steps, batch))
+    last = np.where(cut, rng.normal(size=batch), 0.0)
+    errors = td_errors(*map(jnp.asarray, (rewards, values, alive, last)), discount)
+    forward, total = np.zeros(batch), np.zeros(batch)
+    for t in range(steps):
+        forward = discount * decay * forward + alive[t] * u[t]
+        total += np.asarray(errors[t]) * forward
+    backward = np.sum(np.asarray(advantages(errors, discount * decay)) * alive * u, axis=0)
+    np.testing.assert_allclose(total, backward, atol=1e-12)
+    if decay == 1.0:
+        for b in range(batch):
+            returns = last[b]
+            wanted = 0.0
+            for t in reversed(range(lengths[b])):
+                returns = rewards[t, b] + discount * returns
+                wanted += (returns - values[t, b]) * u[t, b]
+            assert total[b] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_discrete_actions_are_a_softmax(key):
+    head, policy = Discrete(3), jnp.array([0.2, -1.0, 1.5])
+    p = np.exp(policy) / np.exp(policy).sum()
+    draws = jax.vmap(lambda k: head.sample(k, policy))(jax.random.split(key, 4000))
+    np.testing.assert_allclose(np.bincount(draws, minlength=3) / 4000, p, atol=4 * 0.5 / 4000**0.5)
+    np.testing.assert_allclose(jnp.exp(head.log_probability(policy[None].repeat(3, 0), jnp.arange(3))), p, rtol=1e-5)
+    assert float(head.entropy(policy)) == pytest.approx(-(p * np.log(p)).sum(), rel=1e-5)
+    assert int(head.best(policy)) == 2
+
+
+def test_continuous_actions_are_a_gaussian(key):
+    from scipy.stats import norm
+
+    head, policy, action = Continuous(2, spread=0.4), jnp.array([0.5, -0.2]), jnp.array([0.1, 0.3])
+    wanted = norm.logpdf(np.asarray(action), np.asarray(policy), 0.4).sum()
+    assert float(head.log_probability(policy, action)) == pytest.approx(wanted, rel=1e-5)
+    assert float(head.entropy(policy)) == pytest.approx(2 * norm(0, 0.4).entropy(), rel=1e-5)
+    draws = jax.vmap(lambda k: head.sample(k, policy))(jax.random.split(key, 4000))
+    np.testing.assert_allclose(draws.std(0), 0.4, rtol=0.05)
+
+
+@pytest.mark.x64
+def test_playing_is_the_loop_written_out(key):
+    """One episode after the other, one action after the other, by `net.step`."""
+    world = CartPole(length=14, hold=3, units=5, intensity=4.0)
+    net, episodes = agent(world, key), world.sample(key, 5)
+    played, run = play(net, episodes, greedy=False)
+    assert float(played.alive.sum(0).min()) > 1 and float(jnp.std(played.actions.astype(float))) > 0
+    for b in range(5):
+        mine = episodes.keys[b]
+        state, x = world.reset(jax.random.fold_in(mine, 2**32 - 1))
+        inner, total, over, t = net.init_state(1), 0.0, False, 0
+        while not over and t < world.length:
+            seeing, choosing, going = jax.random.split(jax.random.fold_in(mine, t), 3)
+            for row in world.encode(x, seeing):
+                inner, y = net.step(inner, row[None])
+            action = world.actions.sample(choosing, y["policy"][0])
+            assert int(action) == int(played.actions[t, b])
+            state, x, reward, over = world.step(state, action, going)
+            np.testing.assert_allclose(run.outputs["value"][(t + 1) * world.hold - 1, b], y["value"][0], atol=1e-12)
+            total, t = total + float(reward), t + 1
+        assert played.rewards[:, b].sum() == total and played.alive[:, b].sum() == t
+        assert int(played.lengths[b]) == t * world.hold
+        if not over:
+            for row in world.encode(x, jax.random.split(jax.random.fold_in(mine, t), 3)[0]):
+                inner, y = net.step(inner, row[None])
+        assert float(played.last[b]) == pytest.approx(0.0 if over else float(y["value"][0, 0]), abs=1e-12)
+
+
+def test_an_episode_is_the_same_in_whatever_company(key):
+    world = Catch(rows=6, columns=5, brightness=5.0, hold=4)
+    net, episodes = agent(world, key), world.sample(key, 6)
+    all_of_them, _ = play(net, episodes, greedy=False)
+    two, _ = play(net, dataclasses.replace(episodes, keys=episodes.keys[3:5]), greedy=False)
+    np.testing.assert_array_equal(all_of_them.actions[:, 3:5], two.actions)
+    np.testing.assert_array_equal(all_of_them.rewards[:, 3:5], two.rewards)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("normalize", [False, True])
+def test_bptt_is_the_derivative_of_the_objective(normalize, key):
+    """For a smooth network, against reverse mode through the whole loss with actions and advantages held fixed."""
+    world = CartPole(length=8, hold=2, units=4)
+    net, episodes = agent(world, key, ex.neurons.Rate(6)), world.sample(key, 3)
+    rule = ActorCritic(ex.rules.BPTT(), discount=0.9, decay=0.8, value=0.7, entropy=0.05, normalize=normalize)
+    loss, found = rule.value_and_grad(net, episodes)
+    played, _ = play(net, episodes, greedy=False)
+    moved, fixed = eqx.partition(net, ex.trainable_leaves(net))
+
+    def value(moved):
+        y = eqx.combine(moved, fixed).run(played.inputs).outputs
+        at = {n: x[world.hold - 1 :: world.hold] for n, x in y.items()}
+        return rule.objective(at, played, world)[0]
+
+    wanted, slopes = jax.value_and_grad(value)(moved)
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-10)
+    for name, p in slopes.projections.items():
+        np.testing.assert_allclose(found.projections[name].weight, p.weight, atol=1e-12)
+        assert float(jnp.linalg.norm(p.weight)) > 1e-6, name
+
+
+@pytest.mark.x64
+def test_reward_based_eprop_is_its_formula(key):
+    """Summed by hand: readout errors as in Bellec et al. 2020, Methods, times the e-prop traces of `analysis`."""
+    world = Catch(rows=5, columns=4, brightness=5.0, hold=3)
+    net, episodes = agent(world, key), world.sample(key, 2)
+    rule = ActorCritic(ex.rules.EProp(feedback="random"), discount=0.9, value=0.5)
+    net = rule.bind(net, key)
+    _, found = rule.value_and_grad(net, episodes)
+    played, run = play(net, episodes, greedy=False)
+    at = {n: np.asarray(y[world.hold - 1 :: world.hold]) for n, y in run.outputs.items()}
+    values = at["value"][..., 0]
+    pi = np.asarray(jax.nn.softmax(at["policy"]))
+    returns, ahead = np.zeros_like(values), np.zeros(2)
+    for t in reversed(range(len(values))):
+        ahead = np.asarray(played.rewards[t]) + 0.9 * ahead
+        returns[t] = ahead
+    worth = (returns - values) / played.alive.sum()
+    told = worth[..., None] * (pi - np.eye(3)[np.asarray(played.actions)])
+    signal = {"policy": told, "value": -0.5 * worth[..., None]}
+    weight = np.zeros(found.projections["input->hidden"].weight.shape)
+    trial = ex.Trial(played.inputs)
+    decays = {"policy": np.exp(-1 / 5.0), "value": np.exp(-1 / 8.0)}
+    for i in range(0, world.input_size, 3):
+        e = np.asarray(eligibility_traces(net, trial, "input->hidden", i))
+        for name, kappa in decays.items():
+            filtered = np.zeros_like(e)
+            for t in range(len(e)):
+                filtered[t] = (1 - kappa) * e[t] + (kappa * filtered[t - 1] if t else 0)
+            back = np.asarray(net.feedback[f"{name}->hidden"].weight)
+            at_actions = filtered[world.hold - 1 :: world.hold]
+            weight[:, i] += np.einsum("tbk,jk,tbj->j", signal[name], back, at_actions)
+    np.testing.assert_allclose(found.projections["input->hidden"].weight[:, ::3], weight[:, ::3], atol=1e-12)
+    assert np.abs(weight).max() > 1e-5
+
+
+def test_the_cart_is_gymnasiums():
+    gymnasium = pytest.importorskip("gymnasium", reason="needs the extra rl")
+    theirs, mine = gymnasium.make("CartPole-v1"), CartPole()
+    x, _ = theirs.reset(seed=3)
+    state, rng = jnp.asarray(x), np.random.default_rng(0)
+    for _ in range(60):
+        action = int(rng.integers(2))
+        x, reward, over, _, _ = theirs.step(action)
+        state, seen, gained, ended = mine.step(state, jnp.asarray(action), jax.random.key(0))
+        np.testing.assert_allclose(seen, x, rtol=2e-5, atol=2e-6)
+        assert float(gained) == reward and bool(ended) == over
+        if over:
+            break
+    assert over
+
+
+def test_catch_is_won_under_the_ball(key):
+    world = Catch(rows=8, columns=7, brightness=2.0)
+    for seed in range(5):
+        state, seen = world.reset(jax.random.key(seed))
+        assert seen.sum() == 4 and int(state.paddle) == 3
+        for t in range(world.length):
+            action = 1 + jnp.sign(state.column - state.paddle)
+            state, seen, reward, over = world.step(state, action, key)
+            assert bool(over) == (t == world.length - 1) and float(reward) == (1.0 if over else 0.0)
+    state, _ = world.reset(jax.random.key(0))
+    while int(state.row) < 7:
+        state, _, reward, _ = world.step(state, jnp.asarray(2 if state.column < 3 else 0), key)
+    assert float(reward) == -1
+
+
+def test_an_agent_learns_to_catch(key):
+    world = Catch(rows=5, columns=5, brightness=3.0, hold=6)
+    net = agent(world, key, ex.neurons.LIF(40, refractory=2.0))
+    rule = ActorCritic(ex.rules.EProp(feedback="random"), entropy=0.01)
+    run = ex.fit(net, world, rule, optax.adam(5e-3), 300, batch=32, seeds=1, validate_every=100, progress=False)
+    assert run.metric == "return" and run.test_return == pytest.approx(ex.evaluate(run)["return"], abs=1e-6)
+    before = ex.evaluate(net, world)["return"]
+    assert before < 0.5 and run.test_return > 0.7
+    assert run.validation[0] == max(h["validation_return"] for h in run.history)
+
+
+def test_resumed_it_is_the_same_run(key, tmp_path):
+    world = Catch(rows=4, columns=3, brightness=4.0, hold=4, episodes=20, validation_episodes=20)
+    net, rule = agent(world, key), ActorCritic(ex.rules.EProp(feedback="random"))
+    options = {"batch": 4, "validate_every": 5, "progress": False}
+    whole = ex.fit(net, world, rule, optax.adam(1e-2), 20, **options)
+
+    def stop(step, nets):
+        if step == 10:
+            raise KeyboardInterrupt
+        return {}
+
+    first = ex.fit(net, world, rule, optax.adam(1e-2), 20, out=tmp_path / "run", watch=stop, **options)
+    assert first.interrupted
+    again = ex.fit(net, world, rule, optax.adam(1e-2), 20, out=tmp_path / "run", resume=True, **options)
+    np.testing.assert_array_equal(again.losses, whole.losses)
+    np.testing.assert_array_equal(
+        again.network.projections["input->hidden"].weight, whole.network.projections["input->hidden"].weight
+    )
+
+
+def test_what_an_agent_refuses(key):
+    world = Catch()
+    net = agent(world, key)
+    for options in ({"discount": 1.5}, {"decay": -0.1}, {"value": -1.0}, {"entropy": float("nan")}):
+        with pytest.raises(ArgumentError, match=next(iter(options))):
+            ActorCritic(ex.rules.EProp(), **options)
+    with pytest.raises(ArgumentError, match="rule that makes its gradients"):
+        ActorCritic()
+    with pytest.raises(ArgumentError, match="loss of its own"):
+        ActorCritic(ex.rules.EProp(loss="mse"))
+    with pytest.raises(RuleError, match="episodes"):
+        ActorCritic(ex.rules.EProp()).value_and_grad(net, ex.Trial(jnp.zeros((3, 2, 100))))
+    with pytest.raises(ArgumentError, match="ActorCritic"):
+        ex.rules.EProp().value_and_grad(net, world.sample(key, 2))
+    single = ex.Network({"p": ex.neurons.LI(3)}, [ex.Dense("x", "p")], inputs={"x": 100}, outputs="p", key=key)
+    with pytest.raises(RuleError, match="'policy' with 3 units and 'value' with 1"):
+        play(single, world.sample(key, 2), greedy=True)
+    assert isinstance(play(net, world.sample(key, 2), greedy=True)[0], Played)
