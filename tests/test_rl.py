@@ -174,6 +174,25 @@ def test_reward_based_eprop_is_its_formula(key):
     assert np.abs(weight).max() > 1e-5
 
 
+@pytest.mark.x64
+@pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
+def test_online_and_offline_are_one_gradient(feedback, key):
+    """Episodes that end and such that are cut off, with entropy and a rate regulariser."""
+    world = CartPole(length=20, hold=2, units=4, intensity=6.0)
+    net, episodes = agent(world, key), world.sample(key, 6)
+    inner = ex.rules.EProp(feedback=feedback, regularizers=[ex.losses.FiringRate(0.1, average="sample")])
+    offline = ActorCritic(inner, discount=0.9, decay=0.8, value=0.7, entropy=0.05)
+    net = offline.bind(net, key)
+    played, _ = play(net, episodes, greedy=False)
+    assert 0 < int((played.last != 0).sum()) < 6
+    loss, wanted = offline.value_and_grad(net, episodes)
+    value, found = dataclasses.replace(offline, evaluation="online").value_and_grad(net, episodes)
+    assert float(value) == pytest.approx(float(loss), rel=1e-10)
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
+        assert float(jnp.linalg.norm(b)) > 1e-7, path
+        np.testing.assert_allclose(a, b, atol=1e-12, err_msg=str(path))
+
+
 def test_the_cart_is_gymnasiums():
     gymnasium = pytest.importorskip("gymnasium", reason="needs the extra rl")
     theirs, mine = gymnasium.make("CartPole-v1"), CartPole()
@@ -254,3 +273,11 @@ def test_what_an_agent_refuses(key):
     with pytest.raises(RuleError, match="'policy' with 3 units and 'value' with 1"):
         play(single, world.sample(key, 2), greedy=True)
     assert isinstance(play(net, world.sample(key, 2), greedy=True)[0], Played)
+    running = ex.rules.EProp(regularizers=[ex.losses.FiringRate(0.1, running=True)])
+    for rule, message in (
+        (ActorCritic(ex.rules.BPTT(), evaluation="online"), "BPTT has no traces"),
+        (ActorCritic(ex.rules.EProp(), evaluation="online", normalize=True), "whole batch"),
+        (ActorCritic(running, evaluation="online"), "running=False"),
+    ):
+        with pytest.raises(RuleError, match=message):
+            rule.value_and_grad(net, world.sample(key, 2))

@@ -20,10 +20,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_key, finite
 from ..errors import ArgumentError, RuleError
 from ..network import Network
+from ..parameter import choice
 from ..rules import Rule
-from ..rules.rule import check_network
+from ..rules.feedback import feedback_gradients
+from ..rules.rule import check_network, gradient_tree
 from ..trial import Episodes, Trial
-from .play import POLICY, VALUE, Played, play
+from .online import learn_online
+from .play import POLICY, VALUE, Played, check_agent, play
 from .returns import advantages, td_errors
 
 
@@ -58,6 +61,9 @@ class ActorCritic(Rule):
         entropy: C_H, weight of the policy's entropy.
         normalize: divide advantages by their standard deviation over the batch, after taking off their mean, for the
             actor alone.
+        evaluation: "offline": the episodes are kept, and the rule makes its gradient of them when they are over.
+            "online": e-prop's eligibility traces and reward traces are carried along, and nothing is kept; the same
+            gradient, at the cost of e-prop's online form for every episode.
 
     The loss is averaged over all actions of a batch. Gradients need a key, which is unused: an episode has its own.
 
@@ -72,6 +78,7 @@ class ActorCritic(Rule):
     value: float = eqx.field(static=True, default=1.0, converter=_weight("value"))
     entropy: float = eqx.field(static=True, default=0.0, converter=_weight("entropy"))
     normalize: bool = eqx.field(static=True, default=False)
+    evaluation: str = choice("evaluation", "offline", ("offline", "online"))
 
     def __check_init__(self) -> None:
         if not isinstance(self.rule, Rule) or isinstance(self.rule, ActorCritic):
@@ -107,6 +114,7 @@ class ActorCritic(Rule):
             raise RuleError(
                 f"ActorCritic learns from episodes, environment.sample(key, batch), got {type(trial).__name__}."
             )
+        check_agent(net, trial)
         return _learn(self, net, trial, key)
 
     def objective(self, outputs: dict[str, Array], played: Played, world: Any) -> tuple[Array, Array]:
@@ -133,6 +141,9 @@ class ActorCritic(Rule):
 @eqx.filter_jit
 def _learn(agent: ActorCritic, net: Network, episodes: Episodes, key: PRNGKeyArray | None) -> tuple[Array, Network]:
     world = episodes.environment
+    if agent.evaluation == "online":
+        loss, found = learn_online(agent, net, episodes)
+        return loss, gradient_tree(net, **found, feedback=feedback_gradients(net, found["weights"]))
     played, run = play(net, episodes, greedy=False)
     at = {n: y.reshape(-1, world.hold, *y.shape[1:])[:, -1] for n, y in run.outputs.items()}
     loss, slopes = jax.value_and_grad(lambda y: agent.objective(y, played, world)[0])(at)

@@ -54,6 +54,18 @@ def check_agent(net: Network, episodes: Episodes) -> None:
         )
 
 
+def begin(world: Any, keys: Array) -> tuple[Any, Array]:
+    """How episodes begin, by their keys: the worlds' states, and first observations."""
+    return world.begin(jax.vmap(lambda k: jax.random.fold_in(k, 2**32 - 1))(keys))
+
+
+def given(world: Any, net: Network, keys: Array, observation: Array, t: Array) -> tuple[Array, Array, Array]:
+    """What the network is given up to action t, (hold, batch, inputs), and keys of the action and of the world."""
+    mine = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, t), 3))(keys)
+    x = jax.vmap(world.encode)(observation, mine[:, 0])
+    return jnp.moveaxis(x, 0, 1).astype(net.dtype), mine[:, 1], mine[:, 2]
+
+
 def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, ...] = ()) -> tuple[Played, Record]:
     """Play episodes to their ends, or as long as the environment lets them last.
 
@@ -70,23 +82,17 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
     world, keys, batch = episodes.environment, episodes.keys, episodes.batch
     source = next(iter(net.inputs))
 
-    def given(observation: Array, t: Array) -> tuple[dict[str, Array], Array, Array]:
-        """Inputs (hold, batch, inputs) up to action t, and keys of the action and of the world."""
-        mine = jax.vmap(lambda k: jax.random.split(jax.random.fold_in(k, t), 3))(keys)
-        x = jax.vmap(world.encode)(observation, mine[:, 0])
-        return {source: jnp.moveaxis(x, 0, 1).astype(net.dtype)}, mine[:, 1], mine[:, 2]
-
     def one(now: _Now) -> tuple[_Now, Any]:
-        x, choosing, going = given(now.observation, now.t)
-        run = net.run(x, now.network, record=record)
+        x, choosing, going = given(world, net, keys, now.observation, now.t)
+        run = net.run({source: x}, now.network, record=record)
         policy = run.outputs[POLICY][-1]
         action = world.actions.best(policy) if greedy else jax.vmap(world.actions.sample)(choosing, policy)
         state, observation, reward, over = world.advance(now.world, action, going)
         alive = now.alive
-        told = (x[source], run.outputs, run.recorded, action, jnp.where(alive, reward, 0).astype(net.dtype), alive)
+        told = (x, run.outputs, run.recorded, action, jnp.where(alive, reward, 0).astype(net.dtype), alive)
         return _Now(now.t + 1, run.state, state, observation, alive & ~over, now.told), told
 
-    state, observation = world.begin(jax.vmap(lambda k: jax.random.fold_in(k, 2**32 - 1))(keys))
+    state, observation = begin(world, keys)
     start = _Now(jnp.asarray(0), net.init_state(batch), state, observation, jnp.ones(batch, bool), None)
     shapes = jax.eval_shape(lambda s: one(s)[1], start)
     buffers = jax.tree.map(lambda s: jnp.zeros((world.length, *s.shape), s.dtype), shapes)
@@ -99,8 +105,8 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
     going = lambda now: (now.t < world.length) & jnp.any(now.alive)
     end = jax.lax.while_loop(going, body, start._replace(told=buffers))
     inputs, outputs, recorded, actions, rewards, alive = end.told
-    x, _, _ = given(end.observation, end.t)
-    ahead = net.run(x, end.network).outputs[VALUE][-1, :, 0]
+    x, _, _ = given(world, net, keys, end.observation, end.t)
+    ahead = net.run({source: x}, end.network).outputs[VALUE][-1, :, 0]
     flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
     played = Played(
         flat(inputs),

@@ -200,7 +200,7 @@ class EProp(Rule):
         """
         check_init(net, batch, key)
         draw = self._drawing(key, "call init")
-        plan = self._stream_plan(net)
+        plan = self.stream_plan(net)
         plan.check_memory(batch, self.memory_budget, "Use a smaller batch or a larger budget.")
         return plan.start(batch, draw)
 
@@ -271,7 +271,12 @@ class EProp(Rule):
         assert isinstance(loss, Running)
         return loss
 
-    def _stream_plan(self, net: Network) -> Plan:
+    def stream_plan(self, net: Network) -> Plan:
+        """What is fixed of a stream, but for the losses of its steps.
+
+        Raises:
+            RuleError, LossError: feedback or a loss cannot be streamed.
+        """
         if self.feedback == "shuffled":
             raise RuleError("shuffled feedback is a control for whole trials: it cannot be streamed.")
         bound = self._seen(self.bound(net))
@@ -291,14 +296,14 @@ class EProp(Rule):
 @eqx.filter_jit
 def _update(rule: EProp, net: Network, state: Any, x: Any, targets: Any, mask: Any, reset: Any, signal: Any) -> Any:
     losses: dict[str, Loss] = {label: rule._prompt_loss(label, target) for label, target in targets.items()}
-    plan = rule._stream_plan(net)
+    plan = rule.stream_plan(net)
     state, loss, gradient = update(plan, state, x, losses, targets, mask, reset, signal)
     return state, loss, _own_tree(rule, net, plan, gradient)
 
 
 @eqx.filter_jit
 def _finish(rule: EProp, net: Network, state: Any, targets: Any) -> Any:
-    plan = rule._stream_plan(net)
+    plan = rule.stream_plan(net)
     loss, gradient = close(plan, state, targets)
     return loss, _own_tree(rule, net, plan, gradient)
 
