@@ -13,7 +13,8 @@ import engrax as ex
 from engrax.analysis import eligibility_traces
 from engrax.errors import ArgumentError, RuleError
 from engrax.rl import ActorCritic, Continuous, Discrete, Played, play
-from engrax.rl.environments import CartPole, Catch
+from engrax.rl.environments import CartPole, Catch, Reaching, RewardEvidence
+from engrax.rl.environments.reaching import FAR, tip
 from engrax.rl.returns import advantages, td_errors
 
 HEADS = {"policy": "policy", "value": "value"}
@@ -175,6 +176,18 @@ def test_reward_based_eprop_is_its_formula(key):
 
 
 @pytest.mark.x64
+def test_online_gives_credit_where_actions_count(key):
+    world = RewardEvidence(cues=1, cue=6, gap=2, delay=4, recall=4, hold=4, group=3, rate=400.0)
+    net, episodes = agent(world, key), world.sample(key, 5)
+    offline = ActorCritic(ex.rules.EProp(feedback="random"), entropy=0.1)
+    net = offline.bind(net, key)
+    wanted = offline.value_and_grad(net, episodes)
+    found = dataclasses.replace(offline, evaluation="online").value_and_grad(net, episodes)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.x64
 @pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
 def test_online_and_offline_are_one_gradient(feedback, key):
     """Episodes that end and such that are cut off, with entropy and a rate regulariser."""
@@ -222,6 +235,49 @@ def test_catch_is_won_under_the_ball(key):
     while int(state.row) < 7:
         state, _, reward, _ = world.step(state, jnp.asarray(2 if state.column < 3 else 0), key)
     assert float(reward) == -1
+
+
+def test_evidence_is_rewarded_at_its_end(key):
+    world = RewardEvidence(hold=50)
+    assert world.length == 45
+    for seed in range(6):
+        state, seen = world.reset(jax.random.key(seed))
+        whole = np.asarray(state.spikes).reshape(2250, 40)
+        cues = [whole[150 * i + 50 : 150 * (i + 1), :20].reshape(100, 2, 10).sum((0, 2)).argmax() for i in range(7)]
+        assert int(state.answer) == int(sum(cues) > 3)
+        np.testing.assert_array_equal(seen, whole[:50])
+        for t in range(45):
+            assert bool(world.asks(state)) == (t == 44)
+            action = state.answer if seed % 2 else 1 - state.answer
+            state, seen, reward, over = world.step(state, action, key)
+            assert bool(over) == (t == 44)
+            assert float(reward) == ((1.0 if seed % 2 else -1.0) if over else 0.0)
+            if not over:
+                np.testing.assert_array_equal(world.encode(seen, key), whole[50 * (t + 1) : 50 * (t + 2)])
+
+
+@pytest.mark.x64
+def test_an_arm_is_rewarded_for_coming_nearer(key):
+    """A hand that follows the gradient of the distance arrives, and its return is the way it made, and one more."""
+    world = Reaching()
+    slope = jax.grad(lambda angles, place: jnp.linalg.norm(tip(angles) - place))
+    for seed in range(8):
+        state, seen = world.reset(jax.random.key(seed))
+        assert float(jnp.linalg.norm(tip(state.angles) - state.place)) == pytest.approx(FAR)
+        x = world.encode(seen, key)
+        assert x.shape == (10, 42) and float(x[0, :20].max()) > 0 and float(x[0, 40]) > 0 and float(x[0, 41]) == 0
+        total, over, taken = 0.0, False, 0
+        while not over:
+            action = -3 * slope(state.angles, state.place)
+            state, seen, reward, over = world.step(state, action, key)
+            total, taken = total + float(reward), taken + 1
+            if 10 <= taken < 20:
+                assert float(world.encode(seen, key)[0, :20].max()) == 0 and float(reward) == 0
+        assert taken < 50 and total == pytest.approx(2 - float(jnp.linalg.norm(tip(state.angles) - state.place)) / FAR)
+    state, _ = world.reset(key)
+    for _ in range(50):
+        state, _, reward, over = world.step(state, jnp.zeros(2), key)
+    assert bool(over) and float(reward) == 0
 
 
 def test_an_agent_learns_to_catch(key):

@@ -65,7 +65,8 @@ class ActorCritic(Rule):
             "online": e-prop's eligibility traces and reward traces are carried along, and nothing is kept; the same
             gradient, at the cost of e-prop's online form for every episode.
 
-    The loss is averaged over all actions of a batch. Gradients need a key, which is unused: an episode has its own.
+    The loss is summed over a batch and divided by the number of its actions; those that did not count
+    (`Environment.asks`) teach the critic alone. Gradients need a key, which is unused: an episode has its own.
 
     Source: Bellec et al. 2020, Methods; Sutton & Barto 2018, chapter 13; normalised advantages, Schulman et al. 2017.
     """
@@ -129,13 +130,14 @@ class ActorCritic(Rule):
         count = jnp.sum(played.alive)
         push = worth
         if self.normalize:
-            mean = jnp.sum(worth) / count
-            spread = jnp.sqrt(jnp.sum(played.alive * jnp.square(worth - mean)) / count)
-            push = played.alive * (worth - mean) / (spread + 1e-8)
+            acts = jnp.maximum(jnp.sum(played.asked), 1)
+            mean = jnp.sum(played.asked * worth) / acts
+            spread = jnp.sqrt(jnp.sum(played.asked * jnp.square(worth - mean)) / acts)
+            push = (worth - mean) / (spread + 1e-8)
         likely = world.actions.log_probability(outputs[POLICY], played.actions)
-        each = -push * likely + 0.5 * self.value * jnp.square(worth + fixed - values)
-        each = each - self.entropy * world.actions.entropy(outputs[POLICY])
-        return jnp.sum(played.alive * each) / count, worth
+        actor = -push * likely - self.entropy * world.actions.entropy(outputs[POLICY])
+        critic = 0.5 * self.value * jnp.square(worth + fixed - values)
+        return jnp.sum(played.asked * actor + played.alive * critic) / count, worth
 
 
 @eqx.filter_jit

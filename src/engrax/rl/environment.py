@@ -59,6 +59,10 @@ class Environment(Task):
     ) -> tuple[PyTree, Array, Float[Array, ""], Bool[Array, ""]]:
         """What an action leads to: state, observation, reward, and whether the episode is over."""
 
+    def asks(self, state: PyTree) -> Bool[Array, ""]:
+        """Whether the action to come counts. Default: every one does."""
+        return jnp.asarray(True)
+
     def encode(self, observation: Array, key: PRNGKeyArray) -> Float[Array, "hold inputs"]:
         """What the network is given until its next action. Default: the observation, all the time."""
         flat = observation.reshape(-1)
@@ -76,6 +80,10 @@ class Environment(Task):
     def advance(self, states: PyTree, actions: Array, keys: Array) -> tuple[PyTree, Array, Array, Array]:
         """`step` of a batch."""
         return jax.vmap(self.step)(states, actions, keys)
+
+    def asking(self, states: PyTree, batch: int) -> Bool[Array, " batch"]:
+        """`asks` of a batch."""
+        return jax.vmap(self.asks, axis_size=batch)(states)
 
     def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Episodes:
         """`batch` new episodes, to be played."""

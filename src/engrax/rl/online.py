@@ -48,7 +48,7 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
     many = lambda tree: jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, *x.shape)), tree)
     start = many(_Episode(plan.start(1), zero, zero, zero, nothing, nothing))
 
-    def hear(state: LocalState, x: Array, choosing: Array) -> Any:
+    def hear(state: LocalState, x: Array, choosing: Array, asked: Array) -> Any:
         """One episode until its next action: state, outputs, action, and gradients by actor and critic, and entropy."""
         valid, source = jnp.ones(1, net.dtype), next(iter(bound.inputs))
         silent = lambda y: (nothing, jax.tree.map(jnp.zeros_like, y))
@@ -60,11 +60,11 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
 
         def acted(y: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
             action = world.actions.sample(choosing, y[POLICY][0])
-            likely = lambda policy: -world.actions.log_probability(policy[0], action)
+            likely = lambda policy: jnp.where(asked, -world.actions.log_probability(policy[0], action), 0)
             return nothing, {POLICY: jax.grad(likely)(y[POLICY]), VALUE: jnp.full_like(y[VALUE], -agent.value)}
 
         def surprised(y: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-            spread = lambda policy: -agent.entropy * world.actions.entropy(policy[0])
+            spread = lambda policy: jnp.where(asked, -agent.entropy * world.actions.entropy(policy[0]), 0)
             return nothing, {POLICY: jax.grad(spread)(y[POLICY]), VALUE: jnp.zeros_like(y[VALUE])}
 
         after, _, outputs, pushed = last(acted)
@@ -72,8 +72,8 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
         y = {n: v[0] for n, v in outputs.items()}
         return after, y, world.actions.sample(choosing, y[POLICY]), pushed, more
 
-    def before(one: _Episode, x: Array, choosing: Array, alive: Array, first: Array) -> Any:
-        state, y, action, pushed, more = hear(one.state, x, choosing)
+    def before(one: _Episode, x: Array, choosing: Array, asked: Array, alive: Array, first: Array) -> Any:
+        state, y, action, pushed, more = hear(one.state, x, choosing, asked)
         value = y[VALUE][0]
         delta = jnp.where(alive & ~first, one.reward + gamma * value - one.value, 0)
         total = jax.tree.map(lambda g, f: g + delta * f, one.total, one.trace)
@@ -90,11 +90,13 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
     def step(carry: Any) -> Any:
         t, all_of_them, worlds, observation, alive, told = carry
         x, choosing, going = given(world, bound, episodes.keys, observation, t)
-        each, y, action = jax.vmap(before, in_axes=(0, 1, 0, 0, None))(all_of_them, x, choosing, alive, t == 0)
+        asked = alive & world.asking(worlds, batch)
+        axes = (0, 1, 0, 0, 0, None)
+        each, y, action = jax.vmap(before, in_axes=axes)(all_of_them, x, choosing, asked, alive, t == 0)
         worlds, observation, reward, over = world.advance(worlds, action, going)
         reward = jnp.where(alive, reward, 0).astype(net.dtype)
         each = jax.vmap(after)(each, reward, alive, over)
-        row = (y, action, reward, alive)
+        row = (y, action, reward, alive, asked)
         told = row if told is None else jax.tree.map(lambda kept, new: kept.at[t].set(new), told, row)
         return t + 1, each, worlds, observation, alive & ~over, told
 
@@ -106,14 +108,16 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
     t, each, _, observation, cut, told = jax.lax.while_loop(going_on, step, (*first[:-1], told))
 
     x, choosing, _ = given(world, bound, episodes.keys, observation, t)
-    ahead = jax.vmap(lambda one, x, k: hear(one.state, x, k)[1][VALUE][0], in_axes=(0, 1, 0))(each, x, choosing)
+    value = lambda one, x, k: hear(one.state, x, k, jnp.asarray(False))[1][VALUE][0]
+    ahead = jax.vmap(value, in_axes=(0, 1, 0))(each, x, choosing)
     delta = jnp.where(cut, each.reward + gamma * ahead - each.value, 0)
-    y, actions, rewards, alive = told
+    y, actions, rewards, alive, asked = told
     played = Played(
         jnp.zeros((1, batch, 0), net.dtype),
         actions=actions,
         rewards=rewards,
         alive=alive.astype(net.dtype),
+        asked=asked.astype(net.dtype),
         last=jnp.where(cut, ahead, 0),
     )
     count = jnp.sum(played.alive)

@@ -24,12 +24,14 @@ class Played(Trial):
         actions: (actions, batch, ...), what was done.
         rewards: (actions, batch), what it brought; 0 after an episode's end.
         alive: (actions, batch), 1 at every action of an episode, its last included.
+        asked: (actions, batch), 1 at those of them that counted.
         last: (batch,) value of where an episode was cut off; 0 where it came to its end.
     """
 
     actions: Shaped[Array, "actions batch ..."] = eqx.field(kw_only=True)
     rewards: Float[Array, "actions batch"] = eqx.field(kw_only=True)
     alive: Float[Array, "actions batch"] = eqx.field(kw_only=True)
+    asked: Float[Array, "actions batch"] = eqx.field(kw_only=True)
     last: Float[Array, " batch"] = eqx.field(kw_only=True)
 
 
@@ -86,10 +88,12 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
         x, choosing, going = given(world, net, keys, now.observation, now.t)
         run = net.run({source: x}, now.network, record=record)
         policy = run.outputs[POLICY][-1]
+        asked = now.alive & world.asking(now.world, batch)
         action = world.actions.best(policy) if greedy else jax.vmap(world.actions.sample)(choosing, policy)
         state, observation, reward, over = world.advance(now.world, action, going)
         alive = now.alive
-        told = (x, run.outputs, run.recorded, action, jnp.where(alive, reward, 0).astype(net.dtype), alive)
+        gained = jnp.where(alive, reward, 0).astype(net.dtype)
+        told = (x, run.outputs, run.recorded, action, gained, alive, asked)
         return _Now(now.t + 1, run.state, state, observation, alive & ~over, now.told), told
 
     state, observation = begin(world, keys)
@@ -104,7 +108,7 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
 
     going = lambda now: (now.t < world.length) & jnp.any(now.alive)
     end = jax.lax.while_loop(going, body, start._replace(told=buffers))
-    inputs, outputs, recorded, actions, rewards, alive = end.told
+    inputs, outputs, recorded, actions, rewards, alive, asked = end.told
     x, _, _ = given(world, net, keys, end.observation, end.t)
     ahead = net.run({source: x}, end.network).outputs[VALUE][-1, :, 0]
     flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
@@ -114,6 +118,7 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
         actions=actions,
         rewards=rewards,
         alive=alive.astype(net.dtype),
+        asked=asked.astype(net.dtype),
         last=jnp.where(end.alive, ahead, 0),
     )
     return played, Record(flat(outputs), end.network, flat(recorded))
