@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..network import Network, trainable_leaves
 from ..rules import Rule
 from ..rules.bptt import BPTT
-from ..trial import Trial
+from ..trial import Episodes, Trial
 
 # A step this long, relative to the weights, is short enough for the loss to be nearly straight along it.
 STEP = 1e-3
@@ -43,17 +43,18 @@ class Alignment(NamedTuple):
     reference_decrease: float
 
 
-def reference_rule(rule: Rule) -> BPTT:
-    """BPTT with the loss and the regularisers of `rule`."""
-    return BPTT(loss=rule.loss, reduction=rule.reduction, scale=rule.scale, regularizers=rule.regularizers)
+def reference_rule(rule: Rule) -> Rule:
+    """BPTT with the loss and the regularisers of `rule`; of an actor-critic, one of that."""
+    return rule.with_gradients_of(BPTT)
 
 
-def alignment(net: Network, trial: Trial, rule: Rule, key: PRNGKeyArray | None = None) -> Alignment:
+def alignment(net: Network, trial: Trial | Episodes, rule: Rule, key: PRNGKeyArray | None = None) -> Alignment:
     """Compare a rule's gradient with the reference gradient.
 
     Args:
         net: the network, bound to the rule (`net = rule.bind(net, key)`).
-        trial: a batch of trials.
+        trial: a batch of trials, or of episodes. A network that has moved plays its own, so that their loss does not say
+            how far it went: `decrease` is NaN then.
         rule: the rule.
         key: for rules that draw random numbers.
 
@@ -67,11 +68,16 @@ def alignment(net: Network, trial: Trial, rule: Rule, key: PRNGKeyArray | None =
     whole = [np.concatenate([pair[i] for pair in pairs.values()] or [np.zeros(0)]) for i in (0, 1)]
     pairs["all"] = whole[0], whole[1]
     spiking = any(neuron.spiking for neuron in net.populations.values())
+    played = isinstance(trial, Episodes)
+
+    def fall(value: Array, grads: Network) -> float:
+        return float("nan") if played else float(value) - float(best.value_and_grad(_moved(net, grads), trial)[0])
+
     return Alignment(
         reference="surrogate-gradient BPTT" if spiking else "exact gradient",
         projections={name: _angle(*pair) for name, pair in pairs.items()},
-        decrease=float(loss) - float(best.value_and_grad(_moved(net, mine), trial)[0]),
-        reference_decrease=float(wanted_loss) - float(best.value_and_grad(_moved(net, theirs), trial)[0]),
+        decrease=fall(loss, mine),
+        reference_decrease=fall(wanted_loss, theirs),
     )
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from ..network import Network
 from ..tasks import Split, Task
-from ..trial import Trial
+from ..trial import Episodes, Trial
 
 
 def confusion(net: Network, task: Task, split: Split = "test", batch: int = 64) -> np.ndarray | None:
@@ -29,8 +29,9 @@ def confusion(net: Network, task: Task, split: Split = "test", batch: int = 64) 
 
 
 @eqx.filter_jit
-def _counts(net: Network, task: Task, trial: Trial) -> Array | None:
-    found = task.decisions(net.run(trial.inputs).outputs, trial)
+def _counts(net: Network, task: Task, trial: Trial | Episodes) -> Array | None:
+    given, record = task.perform(net, trial)
+    found = task.decisions(record.outputs, given)
     if found is None:
         return None
     place = found.wanted * task.output_size + found.decided

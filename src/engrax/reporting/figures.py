@@ -10,7 +10,6 @@ import numpy as np
 from ..analysis import eligibility_traces
 from ..events import dense
 from ..network import Network
-from ..tasks import Task
 from ..trial import Trial
 from .content import Content
 
@@ -22,9 +21,9 @@ CYCLE = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E4
 WIDTH = 4.8  # inches: as wide as a telephone's screen at this size of type
 
 
-def first_trial(task: Task) -> Trial:
-    """The first test trial."""
-    return next(iter(task.batches("test", 1)))
+def first_trial(content: Content) -> Trial:
+    """The first test trial, as the best network had it."""
+    return content.task.perform(content.network, next(iter(content.task.batches("test", 1))))[0]
 
 
 def hidden_of(net: Network) -> str:
@@ -51,7 +50,7 @@ def curves(content: Content) -> "Figure":
 
 def activity(content: Content) -> "Figure":
     """Inputs, spikes and outputs of the first test trial."""
-    net, trial = content.network, first_trial(content.task)
+    net, trial = content.network, first_trial(content)
     name = hidden_of(net)
     steps = int(trial.lengths[0]) if trial.lengths is not None else trial.steps
     record = net.run(trial.inputs, record=(name,))
@@ -62,7 +61,7 @@ def activity(content: Content) -> "Figure":
     figure, (top, middle, bottom) = axes(5.0, rows=3, sharex=True, heights=(1, 2, 1.4))
     _units(top, inputs, time, "input", events=bool(np.all(np.isin(inputs, (-1, 0, 1)))))
     _units(middle, hidden, time, name, events=net.populations[name].spiking)
-    _outputs(bottom, outputs, time, np.asarray(trial.targets)[:, 0] if trial.targets.ndim > 1 else trial.targets[0])
+    _outputs(bottom, outputs, time, _of_first(trial.targets))
     bottom.set(xlabel="time (ms)", ylabel="outputs")
     return figure
 
@@ -72,7 +71,7 @@ def traces(content: Content) -> "Figure":
     from ..neurons import variables
     from ..parameter import resolve
 
-    net, trial = content.network, first_trial(content.task)
+    net, trial = content.network, first_trial(content)
     name = hidden_of(net)
     variable = variables(resolve(net.populations[name]).init_state())[0]
     steps = int(trial.lengths[0]) if trial.lengths is not None else trial.steps
@@ -161,12 +160,17 @@ def axes(
     return figure, figure.subplots(rows, columns, sharex=sharex, gridspec_kw=options)
 
 
+def _of_first(targets: Any) -> Any:
+    """The first trial's targets, if there are any."""
+    return targets if targets is None else np.asarray(targets)[:, 0] if targets.ndim > 1 else targets[0]
+
+
 def _outputs(axis: Any, outputs: np.ndarray, time: np.ndarray, target: Any) -> None:
     """Outputs over time: a colour each while colours last, else those of the class asked for and of the largest sum."""
     count = outputs.shape[1]
     named = {unit: CYCLE[unit] for unit in range(count)} if count <= len(CYCLE) else {}
     labels = {unit: str(unit) for unit in named} if count > 1 else {}
-    if not named and np.ndim(target) == 0:
+    if not named and target is not None and np.ndim(target) == 0:
         decided, wanted = int(np.argmax(outputs.sum(axis=0))), int(target)
         named = {decided: ORANGE, wanted: BLUE}
         labels = {decided: f"{decided} (decided)", wanted: f"{wanted} ({'right' if wanted == decided else 'wanted'})"}
@@ -177,7 +181,7 @@ def _outputs(axis: Any, outputs: np.ndarray, time: np.ndarray, target: Any) -> N
         )
     if labels:
         _legend(axis)
-    if np.issubdtype(np.asarray(target).dtype, np.floating):
+    if target is not None and np.issubdtype(np.asarray(target).dtype, np.floating):
         axis.plot(time, np.asarray(target)[: len(time)], color="black", linestyle=":", linewidth=1, label="target")
 
 

@@ -91,6 +91,10 @@ class ActorCritic(Rule):
         if self.rule.loss is not None:
             raise ArgumentError("ActorCritic has a loss of its own: leave out that of the rule inside.")
 
+    def with_gradients_of(self, kind: type[Rule]) -> Rule:
+        """The same actor and critic by another rule."""
+        return dataclasses.replace(self, rule=self.rule.with_gradients_of(kind), evaluation="offline")
+
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
         """The network bound to the rule inside."""
         return self.rule.bind(net, key)

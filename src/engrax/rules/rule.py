@@ -99,6 +99,10 @@ class Rule(eqx.Module):
         """
         raise RuleError(f"{type(self).__name__} does not say what its learning costs on a chip; EProp does.")
 
+    def with_gradients_of(self, kind: type["Rule"]) -> "Rule":
+        """Another rule, of a class `kind`, with the loss and the regularisers of this one."""
+        return kind(loss=self.loss, reduction=self.reduction, scale=self.scale, regularizers=self.regularizers)
+
     def losses(self, net: Network, trial: Trial) -> dict[str, Loss]:
         """The loss of each output, by label."""
         targets = by_label(net, trial.targets, "targets")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from .. import losses, optim, synapses, tasks
+from .. import losses, optim, rl, synapses, tasks
 from ..errors import ArgumentError, DataError, RecipeError, nearest
 from ..network import Network, trainable_leaves
 from ..neurons import MODELS, Neuron, surrogates
@@ -63,7 +63,7 @@ def build(recipe: Recipe) -> Built:
     """
     task = _task(recipe)
     net = _network(recipe, task)
-    rule = _rule(recipe)
+    rule = _agent(recipe, task, _rule(recipe))
     settings = recipe.optimizer
     options = {"name": settings.name, "learning_rate": settings.learning_rate, "steps": recipe.training.steps}
     optimizer = construct("optimizer", optim.get, {**options, **settings.options}, open_ended=True)
@@ -120,11 +120,11 @@ def rule_class(name: str, path: str) -> type[Rule]:
 
 
 def _task(recipe: Recipe) -> tasks.Task:
-    name = recipe.task.name
-    if name not in tasks.TASKS:
-        raise no_such("task.name", "task", name, tasks.names())
+    name, known = recipe.task.name, tasks.TASKS | rl.ENVIRONMENTS
+    if name not in known:
+        raise no_such("task.name", "task", name, sorted(known))
     # Built by the class, so that a missing or unknown setting is named by its path.
-    return construct("task", tasks.TASKS[name], recipe.task.options)
+    return construct("task", known[name], recipe.task.options)
 
 
 def _network(recipe: Recipe, task: tasks.Task) -> Network:
@@ -215,6 +215,15 @@ def _rule(recipe: Recipe) -> Rule:
             raise RecipeError(f"rule.regularizers: must be a list of tables, got {terms!r}.")
         options["regularizers"] = tuple(_regularizer(f"rule.regularizers.{i}", term) for i, term in enumerate(terms))
     return construct("rule", rule_class(recipe.rule.name, "rule.name"), options)
+
+
+def _agent(recipe: Recipe, task: tasks.Task, rule: Rule) -> Rule:
+    """What learns: the rule, or in an environment actor and critic by it."""
+    if isinstance(task, rl.Environment):
+        return construct("agent", rl.ActorCritic, {"rule": rule, **(recipe.agent.options if recipe.agent else {})})
+    if recipe.agent is not None:
+        raise RecipeError(f"agent: has a meaning in environments alone, and the task {recipe.task.name!r} is none.")
+    return rule
 
 
 def _regularizer(path: str, term: Any) -> Any:

@@ -11,7 +11,7 @@ from jaxtyping import Array, PyTree
 
 from ..analysis import Alignment, Angle, Slope, alignment, check_escape, escape_slopes
 from ..network import Network
-from ..trial import Trial
+from ..trial import Episodes, Trial
 from .block import one_of
 from .build import Built
 from .run import Run
@@ -80,7 +80,7 @@ def from_dict(values: dict[str, Any]) -> Alignment:
     return Alignment(values["reference"], angles, number(values["decrease"]), number(values["reference_decrease"]))
 
 
-def _cost(net: Network, built: Built, trial: Trial) -> tuple[float, float]:
+def _cost(net: Network, built: Built, trial: Trial | Episodes) -> tuple[float, float]:
     """Seconds and megabytes of one loss and gradient."""
     arrays, rest = eqx.partition((net, trial), eqx.is_array)
 

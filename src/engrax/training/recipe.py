@@ -77,6 +77,10 @@ class RuleSection(_Open):
     name: str
 
 
+class AgentSection(_Open):
+    """[agent]: arguments of `engrax.rl.ActorCritic`, for recipes whose task is an environment."""
+
+
 class OptimizerSection(_Open):
     """[optimizer]: arguments of `engrax.optim.get`."""
 
@@ -103,6 +107,7 @@ class Recipe(_Section):
     task: TaskSection
     network: NetworkSection
     rule: RuleSection
+    agent: AgentSection | None = None
     optimizer: OptimizerSection
     training: TrainingSection
 

@@ -49,8 +49,8 @@ class Reaching(Environment):
 
     `metrics` gives "arrived", the share of episodes in which the tip arrived.
 
-    Source: delayed reaching by reward-based e-prop, Subramoney et al. 2019 (abstract). Its settings are not known: these
-    are ours.
+    Source: delayed reaching by reward-based e-prop, Subramoney et al. 2019 (abstract). Its settings are not known;
+    these are ours.
     """
 
     name: ClassVar[str] = "reaching"
