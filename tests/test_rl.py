@@ -337,3 +337,39 @@ def test_what_an_agent_refuses(key):
     ):
         with pytest.raises(RuleError, match=message):
             rule.value_and_grad(net, world.sample(key, 2))
+
+
+@pytest.mark.nightly
+def test_an_agent_from_the_command_line(tmp_path, monkeypatch):
+    """train, evaluate, compare, play: an environment is a task like any other."""
+    import json
+
+    from PIL import Image
+    from typer.testing import CliRunner
+
+    from engrax.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    small = ["task.rows=4", "task.columns=3", "network.populations.hidden.size=10"]
+    small += ["network.populations.hidden.beta=0.1", "training.steps=4", "training.validate_every=2", "training.batch=4"]
+    small += ["task.episodes=6", "task.validation_episodes=6"]
+    settings = [x for pair in small for x in ("--set", pair)]
+
+    def ask(*words: str) -> dict:
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.splitlines()[-1])
+
+    made = ask("train", "catch", *settings, "--out", "run")
+    assert -1 <= made["test_return"] <= 1 and "return" in (tmp_path / "run" / "report.html").read_text()
+    assert ask("evaluate", "run")["test_return"] == pytest.approx(made["test_return"])
+    played = ask("play", "run", "--episode", "2", "--out", "film.gif")
+    assert played["actions"] == 3 and played["return"] in (-1, 1)
+    with Image.open("film.gif") as film:
+        assert film.n_frames == 4
+    wrong = CliRunner().invoke(app, ["play", "run", "--out", "film.png"])
+    assert wrong.exit_code == 2 and ".gif" in wrong.stderr
+    wrong = CliRunner().invoke(app, ["play", "run", "--episode", "6"])
+    assert wrong.exit_code == 2 and "6 test episodes" in wrong.stderr
+    pair = ask("compare", "catch", *settings, "--rules", "bptt,eprop", "--out", "pair")
+    assert set(pair) >= {"bptt", "eprop"} or "rules" in pair

@@ -53,8 +53,8 @@ def alignment(net: Network, trial: Trial | Episodes, rule: Rule, key: PRNGKeyArr
 
     Args:
         net: the network, bound to the rule (`net = rule.bind(net, key)`).
-        trial: a batch of trials, or of episodes. A network that has moved plays its own, so that their loss does not say
-            how far it went: `decrease` is NaN then.
+        trial: a batch of trials, or of episodes. A network that has moved plays its own, so that their loss does not
+            say how far it went: `decrease` is NaN then.
         rule: the rule.
         key: for rules that draw random numbers.
 

@@ -68,6 +68,14 @@ class Environment(Task):
         flat = observation.reshape(-1)
         return jnp.broadcast_to(flat, (self.hold, flat.shape[0]))
 
+    def draw(self, axis: Any, state: PyTree, observation: Any) -> None:
+        """Draw the world into a Matplotlib axis, for `engrax play`. Default: the observation, as picture or as bars."""
+        if observation.ndim == 2:
+            axis.imshow(observation, cmap="gray", interpolation="nearest")
+        else:
+            axis.bar(range(observation.size), observation.reshape(-1), color="#0072B2")
+        axis.set(xticks=[], yticks=[])
+
     @property
     def output_size(self) -> int:
         """Numbers of the policy."""

@@ -1,7 +1,7 @@
 """Cart-pole: a cart is pushed left or right so that the pole on it stays up."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -73,6 +73,16 @@ class CartPole(Environment):
         new = state + SECONDS * jnp.stack([speed, moved, turning, bent])
         over = (jnp.abs(new[0]) > WIDEST) | (jnp.abs(new[2]) > STEEPEST)
         return new, new, jnp.ones(()), over
+
+    def draw(self, axis: Any, state: Any, observation: Any) -> None:
+        """Cart and pole from the side; lengths in metres."""
+        place, angle = float(observation[0]), float(observation[2])
+        axis.plot([-WIDEST, WIDEST], [0, 0], color="#666666", linewidth=1)
+        axis.plot([place - 0.25, place + 0.25], [0, 0], color="#0072B2", linewidth=12, solid_capstyle="butt")
+        tip = (place + 2 * HALF * math.sin(angle), 2 * HALF * math.cos(angle))
+        axis.plot([place, tip[0]], [0.05, tip[1]], color="#D55E00", linewidth=5, solid_capstyle="round")
+        axis.set(xlim=(-WIDEST - 0.2, WIDEST + 0.2), ylim=(-0.5, 1.8), aspect="equal", xticks=[-2, 0, 2], yticks=[])
+        axis.set_xlabel("position (m)")
 
     def encode(self, observation: Float[Array, "4"], key: PRNGKeyArray) -> Float[Array, "hold inputs"]:
         """The population code, all the time."""

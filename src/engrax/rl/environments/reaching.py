@@ -1,10 +1,12 @@
 """Delayed reaching: a place is shown, and after a while an arm of two joints is to go there from memory."""
 
+import math
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ...encoders import PopulationCode
@@ -121,6 +123,15 @@ class Reaching(Environment):
         shown, go = state.taken < self.cue, state.taken >= self.cue + self.delay
         flags = jnp.stack([shown, ~go, go]).astype(state.angles.dtype)
         return jnp.concatenate([state.place, state.angles, flags])
+
+    def draw(self, axis: Any, state: Any, observation: Any) -> None:
+        """The arm, the place (hollow while it is hidden); lengths in metres."""
+        first, end = float(state.angles[0]), np.asarray(tip(state.angles))
+        elbow = (LINK * math.cos(first), LINK * math.sin(first))
+        axis.plot([0, elbow[0], end[0]], [0, elbow[1], end[1]], "o-", color="#0072B2", linewidth=6, markersize=9)
+        filled = "#D55E00" if observation[4] else "none"
+        axis.plot(*state.place, "o", markersize=16, markeredgecolor="#D55E00", markerfacecolor=filled)
+        axis.set(xlim=(-0.6, 1.1), ylim=(-0.2, 1.2), aspect="equal", xlabel="x (m)", ylabel="y (m)")
 
     def encode(self, observation: Float[Array, "7"], key: PRNGKeyArray) -> Float[Array, "hold inputs"]:
         """Population codes and flags, all the time."""

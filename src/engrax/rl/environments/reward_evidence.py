@@ -97,6 +97,12 @@ class RewardEvidence(Environment):
         """At the end of the last window."""
         return state.shown == self.length - 1
 
+    def draw(self, axis: Any, state: Any, observation: Any) -> None:
+        """The input spikes of the window to come."""
+        at, unit = observation.nonzero()
+        axis.plot(at, unit, linestyle="none", marker="|", color="black")
+        axis.set(xlim=(0, self.hold), ylim=(-1, self.input_size), xlabel="time (ms)", ylabel="input unit")
+
     def encode(self, observation: Float[Array, "hold inputs"], key: PRNGKeyArray) -> Float[Array, "hold inputs"]:
         """The spikes as they are."""
         return observation
