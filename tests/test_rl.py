@@ -12,7 +12,7 @@ import pytest
 import engrax as ex
 from engrax.analysis import eligibility_traces
 from engrax.errors import ArgumentError, RuleError
-from engrax.rl import ActorCritic, Continuous, Discrete, Played, play
+from engrax.rl import ActorCritic, Continuous, Discrete, Played, RewardSTDP, play
 from engrax.rl.environments import CartPole, Catch, Reaching, RewardEvidence
 from engrax.rl.environments.reaching import FAR, tip
 from engrax.rl.returns import advantages, td_errors
@@ -206,6 +206,35 @@ def test_online_and_offline_are_one_gradient(feedback, key):
         np.testing.assert_allclose(a, b, atol=1e-12, err_msg=str(path))
 
 
+@pytest.mark.x64
+def test_reward_modulated_stdp_pair_by_pair(key):
+    world = Catch(rows=5, columns=4, brightness=6.0, hold=4)
+    net, episodes = agent(world, key), world.sample(key, 2)
+    rule = ActorCritic(RewardSTDP(tau_plus=10.0, tau_minus=15.0, potentiation=1.2, depression=0.8), discount=0.9)
+    _, found = rule.value_and_grad(net, episodes)
+    played, run = play(net, episodes, greedy=False, record=("hidden",))
+    at = {n: y[world.hold - 1 :: world.hold] for n, y in run.outputs.items()}
+    worth = np.repeat(np.asarray(rule.objective(at, played, world)[1]), world.hold, axis=0) / played.alive.sum()
+    x, z = np.asarray(played.inputs), np.asarray(run["hidden"])
+    for name, pre in (("input->hidden", x), ("hidden->hidden", np.concatenate([0 * z[:1], z[:-1]]))):
+        total = np.zeros((12, pre.shape[-1]))
+        for b in range(2):
+            for t in range(len(z)):
+                for s in range(t):
+                    total += worth[t, b] * 1.2 * np.exp(-(t - s) / 10) * np.outer(z[t, b], pre[s, b])
+                    total -= worth[t, b] * 0.8 * np.exp(-(t - s) / 15) * np.outer(z[s, b], pre[t, b])
+        free = np.asarray(net.projections[name].links())
+        np.testing.assert_allclose(np.asarray(found.projections[name].weight)[free], -total[free], atol=1e-12)
+        assert np.abs(total).max() > 1e-4
+    readout = ActorCritic(ex.rules.EProp(), discount=0.9).value_and_grad(net, episodes)[1]
+    for name in ("hidden->policy", "hidden->value"):
+        np.testing.assert_allclose(found.projections[name].weight, readout.projections[name].weight, atol=1e-12)
+    with pytest.raises(RuleError, match="learns from rewards"):
+        RewardSTDP().value_and_grad(net, ex.Trial(played.inputs, run.outputs))
+    with pytest.raises(RuleError, match=r"input->hidden.*trainable=False"):
+        rule.value_and_grad(agent(world, key, ex.neurons.Rate(4)), episodes)
+
+
 def test_the_cart_is_gymnasiums():
     gymnasium = pytest.importorskip("gymnasium", reason="needs the extra rl")
     theirs, mine = gymnasium.make("CartPole-v1"), CartPole()
@@ -351,7 +380,12 @@ def test_an_agent_from_the_command_line(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     small = ["task.rows=4", "task.columns=3", "network.populations.hidden.size=10"]
-    small += ["network.populations.hidden.beta=0.1", "training.steps=4", "training.validate_every=2", "training.batch=4"]
+    small += [
+        "network.populations.hidden.beta=0.1",
+        "training.steps=4",
+        "training.validate_every=2",
+        "training.batch=4",
+    ]
     small += ["task.episodes=6", "task.validation_episodes=6"]
     settings = [x for pair in small for x in ("--set", pair)]
 

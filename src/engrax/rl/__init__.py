@@ -5,5 +5,19 @@ from .actor_critic import ActorCritic
 from .environment import Environment
 from .environments import ENVIRONMENTS
 from .play import Played, play
+from .reward_stdp import RewardSTDP
 
-__all__ = ["ENVIRONMENTS", "ActorCritic", "Continuous", "Discrete", "Environment", "Played", "play"]
+# Rules that only rewards can teach, by name; all others learn here, too.
+RULES = {"RewardSTDP": RewardSTDP}
+
+__all__ = [
+    "ENVIRONMENTS",
+    "ActorCritic",
+    "Continuous",
+    "Discrete",
+    "Environment",
+    "Played",
+    "RULES",
+    "RewardSTDP",
+    "play",
+]

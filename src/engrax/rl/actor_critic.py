@@ -24,10 +24,11 @@ from ..parameter import choice
 from ..rules import Rule
 from ..rules.feedback import feedback_gradients
 from ..rules.rule import check_network, gradient_tree
-from ..trial import Episodes, Trial
+from ..trial import Episodes
 from .online import learn_online
 from .play import POLICY, VALUE, Played, check_agent, play
 from .returns import advantages, td_errors
+from .reward_stdp import Reinforced
 
 
 def _share(name: str) -> Any:
@@ -152,7 +153,7 @@ def _learn(agent: ActorCritic, net: Network, episodes: Episodes, key: PRNGKeyArr
         return loss, gradient_tree(net, **found, feedback=feedback_gradients(net, found["weights"]))
     played, run = play(net, episodes, greedy=False)
     at = {n: y.reshape(-1, world.hold, *y.shape[1:])[:, -1] for n, y in run.outputs.items()}
-    loss, slopes = jax.value_and_grad(lambda y: agent.objective(y, played, world)[0])(at)
+    (loss, worth), slopes = jax.value_and_grad(agent.objective, has_aux=True)(at, played, world)
 
     def spread(slope: Array) -> Array:
         quiet = jnp.zeros((slope.shape[0], world.hold - 1, *slope.shape[1:]), slope.dtype)
@@ -160,7 +161,8 @@ def _learn(agent: ActorCritic, net: Network, episodes: Episodes, key: PRNGKeyArr
 
     targets = {name: spread(slope) for name, slope in slopes.items()}
     inner = dataclasses.replace(agent.rule, loss=linear, reduction="sum", scale=1.0)
-    told = Trial(played.inputs, targets, lengths=played.lengths)
+    mine = jnp.repeat(worth / jnp.sum(played.alive), world.hold, axis=0)
+    told = Reinforced(played.inputs, targets, lengths=played.lengths, worth=mine)
     value, gradient = inner.value_and_grad(net, told, key)
     along = sum(jnp.sum(run.outputs[n] * target) for n, target in targets.items())
     return loss + value - along, gradient

@@ -113,7 +113,7 @@ def rule_class(name: str, path: str) -> type[Rule]:
     Raises:
         RecipeError: there is none.
     """
-    known = {n.lower(): c for n, c in RULES.items()}
+    known: dict[str, type[Rule]] = {n.lower(): c for n, c in (RULES | rl.RULES).items()}
     if name.lower() not in known:
         raise no_such(path, "rule", name, known)
     return known[name.lower()]
