@@ -22,6 +22,7 @@ SUBMODULES = (
     "neurons",
     "neurons.surrogates",
     "optim",
+    "rl",
     "rules",
     "synapses",
     "tasks",

@@ -368,6 +368,22 @@ def test_what_an_agent_refuses(key):
             rule.value_and_grad(net, world.sample(key, 2))
 
 
+def test_an_environment_of_ones_own(key):
+    """The one that docs/rewards.md shows."""
+    import pathlib
+
+    text = (pathlib.Path(__file__).parents[1] / "docs" / "rewards.md").read_text()
+    shown = text.split("```python")[1].split("```")[0]
+    made: dict = {"ex": ex, "jax": jax, "jnp": jnp}
+    exec(shown, made)
+    world = made["Coin"]()
+    net = agent(world, key)
+    played, _ = play(net, world.sample(key, 16), greedy=False)
+    assert played.alive.sum(0).tolist() == [5.0] * 16 and 0 < float(played.rewards.sum()) < 16
+    loss, _ = ActorCritic(ex.rules.EProp()).value_and_grad(net, world.sample(key, 4))
+    assert np.isfinite(float(loss)) and ex.evaluate(net, world, batch=100)["actions"] == 5
+
+
 @pytest.mark.nightly
 def test_an_agent_from_the_command_line(tmp_path, monkeypatch):
     """train, evaluate, compare, play: an environment is a task like any other."""

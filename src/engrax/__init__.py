@@ -23,7 +23,7 @@ from .synapses import (
 from .trial import FrameTrial, Trial
 
 if TYPE_CHECKING:
-    from . import meter, optim, tasks, testing
+    from . import meter, optim, rl, tasks, testing
     from .reporting import report
     from .training import Run, curriculum, evaluate, fit
 
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "meter": "",
     "optim": "",
+    "rl": "",
     "tasks": "",
     "testing": "",
     "fit": "training",
@@ -72,6 +73,7 @@ __all__ = [
     "optim",
     "report",
     "resolve",
+    "rl",
     "rules",
     "surrogates",
     "synapses",

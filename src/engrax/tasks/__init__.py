@@ -12,7 +12,7 @@ from ..errors import TaskError, nearest, unknown
 from .drawn import DrawnTask
 from .speech import SpeechTask
 from .stored import StoredTask
-from .task import Split, Task, direction
+from .task import Split, Task
 
 _found = subclasses(__name__, __path__, Task)
 _concrete = {name: task for name, task in _found.items() if not inspect.isabstract(task)}
@@ -23,7 +23,7 @@ for _class, _task in _concrete.items():
     TASKS[_name if isinstance(_name, str) else _class.lower()] = _task
 globals().update(_concrete)
 
-__all__ = ["TASKS", "DrawnTask", "SpeechTask", "Split", "StoredTask", "Task", "direction", "get", "names", *_concrete]
+__all__ = ["TASKS", "DrawnTask", "SpeechTask", "Split", "StoredTask", "Task", "get", "names", *_concrete]
 
 
 def names() -> tuple[str, ...]:

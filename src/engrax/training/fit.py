@@ -23,7 +23,8 @@ from jaxtyping import Array, PRNGKeyArray
 from ..errors import EngraxError
 from ..network import Network
 from ..rules import Rule
-from ..tasks import Task, direction
+from ..tasks import Task
+from ..tasks.task import direction
 from . import checkpoint
 from .block import BLOCK, begin, block, choose
 from .board import Board

@@ -8,7 +8,8 @@ import numpy as np
 
 from ..meter import PRICES, Bill
 from ..network import Network
-from ..tasks import Task, direction
+from ..tasks import Task
+from ..tasks.task import direction
 from .block import one_of
 
 
