@@ -40,6 +40,10 @@ class DataError(EngraxError):
     """A data file is missing, damaged or of another shape than promised."""
 
 
+class WorldError(EngraxError):
+    """An environment that lives outside JAX failed; the message says which, when, and how to go on."""
+
+
 class RecipeError(ArgumentError):
     """A recipe has an unknown key, a wrong value or cannot be read."""
 

@@ -2,8 +2,10 @@
 
 from .actions import Continuous, Discrete
 from .actor_critic import ActorCritic
+from .crew import close_worlds
 from .environment import Environment
 from .environments import ENVIRONMENTS
+from .host import HostEnvironment, HostState
 from .play import Played, play
 from .reward_stdp import RewardSTDP
 
@@ -16,8 +18,11 @@ __all__ = [
     "Continuous",
     "Discrete",
     "Environment",
+    "HostEnvironment",
+    "HostState",
     "Played",
     "RULES",
     "RewardSTDP",
+    "close_worlds",
     "play",
 ]

@@ -29,6 +29,7 @@ from .online import learn_online
 from .play import POLICY, VALUE, Played, check_agent, play
 from .returns import advantages, td_errors
 from .reward_stdp import Reinforced
+from .surface import settled, surfaced
 
 
 def _share(name: str) -> Any:
@@ -112,6 +113,7 @@ class ActorCritic(Rule):
 
         Raises:
             RuleError: these are no episodes, or the network has other outputs.
+            WorldError: an environment outside JAX failed.
         """
         check_network(net)
         if key is not None:
@@ -121,7 +123,9 @@ class ActorCritic(Rule):
                 f"ActorCritic learns from episodes, environment.sample(key, batch), got {type(trial).__name__}."
             )
         check_agent(net, trial)
-        return _learn(self, net, trial, key)
+        with surfaced():
+            found = _learn(self, net, trial, key)
+            return settled(found) if trial.environment.outside else found
 
     def objective(self, outputs: dict[str, Array], played: Played, world: Any) -> tuple[Array, Array]:
         """The loss, as a function of the readouts at each action, (actions, batch, units) by label; advantages beside.

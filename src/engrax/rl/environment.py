@@ -93,6 +93,17 @@ class Environment(Task):
         """`asks` of a batch."""
         return jax.vmap(self.asks, axis_size=batch)(states)
 
+    def cut(self, states: PyTree) -> Bool[Array, "*batch"]:
+        """Which episodes of a batch are over for having been cut off by the world itself, so that more was to come.
+
+        Default: none. Those that are still going on after `length` actions count as cut off anyway.
+        """
+        return jnp.zeros((), bool)
+
+    def figures(self, states: PyTree) -> dict[str, Float[Array, " batch"]]:
+        """What else there is to tell of each episode when it is over, by name. Default: nothing."""
+        return {}
+
     def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Episodes:
         """`batch` new episodes, to be played."""
         key = jax.random.fold_in(key, SPLITS.index(check_split(split)))
@@ -118,8 +129,9 @@ class Environment(Task):
         return jnp.mean(jnp.sum(trial.rewards, axis=0))
 
     def metrics(self, outputs: Any, trial: Any) -> dict[str, Array | tuple[Array, Array]]:
-        """ "actions": how many were taken in an episode."""
-        return {"actions": jnp.mean(jnp.sum(trial.alive, axis=0))}
+        """ "actions": how many were taken in an episode; and the environment's own `figures`."""
+        own = {name: jnp.mean(values) for name, values in trial.figures.items()}
+        return {"actions": jnp.mean(jnp.sum(trial.alive, axis=0)), **own}
 
     def decisions(self, outputs: Any, trial: Any) -> None:
         """None: there is no right answer."""

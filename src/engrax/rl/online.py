@@ -72,15 +72,17 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
         y = {n: v[0] for n, v in outputs.items()}
         return after, y, world.actions.sample(choosing, y[POLICY]), pushed, more
 
-    def before(one: _Episode, x: Array, choosing: Array, asked: Array, alive: Array, first: Array) -> Any:
+    def before(one: _Episode, x: Array, choosing: Array, asked: Array, alive: Array, cut: Array, first: Array) -> Any:
+        """Up to an action; an episode that its world has cut off learns what would have been, and no more."""
         state, y, action, pushed, more = hear(one.state, x, choosing, asked)
         value = y[VALUE][0]
-        delta = jnp.where(alive & ~first, one.reward + gamma * value - one.value, 0)
+        delta = jnp.where((alive | cut) & ~first, one.reward + gamma * value - one.value, 0)
         total = jax.tree.map(lambda g, f: g + delta * f, one.total, one.trace)
         trace = jax.tree.map(lambda f, u: gamma * agent.decay * f + u, one.trace, pushed)
         entropy = jax.tree.map(jnp.add, one.entropy, more)
         new = _Episode(state, trace, total, entropy, value, one.reward)
-        return jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, one), y, action
+        kept = one._replace(total=total)
+        return jax.tree.map(lambda n, o: jnp.where(alive, n, o), new, kept), y, action
 
     def after(one: _Episode, reward: Array, alive: Array, over: Array) -> _Episode:
         delta = jnp.where(alive & over, reward - one.value, 0)
@@ -88,29 +90,33 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
         return one._replace(total=total, reward=jnp.where(alive, reward, one.reward))
 
     def step(carry: Any) -> Any:
-        t, all_of_them, worlds, observation, alive, told = carry
+        t, all_of_them, worlds, observation, alive, cut, last, told = carry
         x, choosing, going = given(world, bound, episodes.keys, observation, t)
         asked = alive & world.asking(worlds, batch)
-        axes = (0, 1, 0, 0, 0, None)
-        each, y, action = jax.vmap(before, in_axes=axes)(all_of_them, x, choosing, asked, alive, t == 0)
-        worlds, observation, reward, over = world.advance(worlds, action, going)
+        axes = (0, 1, 0, 0, 0, 0, None)
+        each, y, action = jax.vmap(before, in_axes=axes)(all_of_them, x, choosing, asked, alive, cut, t == 0)
+        last = jnp.where(cut, y[VALUE][:, 0], last)
+        worlds, observation, reward, over = world.advance(worlds, world.actions.limited(action), going)
         reward = jnp.where(alive, reward, 0).astype(net.dtype)
-        each = jax.vmap(after)(each, reward, alive, over)
+        cut = alive & over & jnp.broadcast_to(world.cut(worlds), (batch,))
+        each = jax.vmap(after)(each, reward, alive, over & ~cut)
         row = (y, action, reward, alive, asked)
         told = row if told is None else jax.tree.map(lambda kept, new: kept.at[t].set(new), told, row)
-        return t + 1, each, worlds, observation, alive & ~over, told
+        return t + 1, each, worlds, observation, alive & ~over, cut, last, told
 
     worlds, observation = begin(world, episodes.keys)
-    first = (jnp.asarray(0), start, worlds, observation, jnp.ones(batch, bool), None)
+    nowhere = jnp.zeros(batch, bool), jnp.zeros(batch, net.dtype)
+    first = (jnp.asarray(0), start, worlds, observation, jnp.ones(batch, bool), *nowhere, None)
     shapes = jax.eval_shape(lambda carry: step(carry)[-1], first)
     told = jax.tree.map(lambda s: jnp.zeros((world.length, *s.shape), s.dtype), shapes)
     going_on = lambda carry: (carry[0] < world.length) & jnp.any(carry[4])
-    t, each, _, observation, cut, told = jax.lax.while_loop(going_on, step, (*first[:-1], told))
+    t, each, worlds, observation, alive, cut, last, told = jax.lax.while_loop(going_on, step, (*first[:-1], told))
 
     x, choosing, _ = given(world, bound, episodes.keys, observation, t)
     value = lambda one, x, k: hear(one.state, x, k, jnp.asarray(False))[1][VALUE][0]
     ahead = jax.vmap(value, in_axes=(0, 1, 0))(each, x, choosing)
-    delta = jnp.where(cut, each.reward + gamma * ahead - each.value, 0)
+    open_still = alive | cut
+    delta = jnp.where(open_still, each.reward + gamma * ahead - each.value, 0)
     y, actions, rewards, alive, asked = told
     played = Played(
         jnp.zeros((1, batch, 0), net.dtype),
@@ -118,7 +124,8 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
         rewards=rewards,
         alive=alive.astype(net.dtype),
         asked=asked.astype(net.dtype),
-        last=jnp.where(cut, ahead, 0),
+        last=jnp.where(open_still, ahead, last),
+        figures=world.figures(worlds),
     )
     count = jnp.sum(played.alive)
     found = {

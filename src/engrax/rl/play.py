@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from ..errors import RuleError
 from ..network import Network, NetworkState, Record
 from ..trial import Episodes, Trial
+from .surface import settled, surfaced
 
 POLICY, VALUE = "policy", "value"
 
@@ -26,6 +27,7 @@ class Played(Trial):
         alive: (actions, batch), 1 at every action of an episode, its last included.
         asked: (actions, batch), 1 at those of them that counted.
         last: (batch,) value of where an episode was cut off; 0 where it came to its end.
+        figures: (batch,) each, the environment's own.
     """
 
     actions: Shaped[Array, "actions batch ..."] = eqx.field(kw_only=True)
@@ -33,6 +35,7 @@ class Played(Trial):
     alive: Float[Array, "actions batch"] = eqx.field(kw_only=True)
     asked: Float[Array, "actions batch"] = eqx.field(kw_only=True)
     last: Float[Array, " batch"] = eqx.field(kw_only=True)
+    figures: dict[str, Float[Array, " batch"]] = eqx.field(kw_only=True, default_factory=dict)
 
 
 class _Now(NamedTuple):
@@ -79,8 +82,18 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
 
     Returns:
         What was played, and the network's run, both padded to `length` actions.
+
+    Raises:
+        RuleError: the network has other outputs.
+        WorldError: an environment outside JAX failed.
     """
     check_agent(net, episodes)
+    with surfaced():
+        found = _play(net, episodes, greedy, record)
+        return settled(found) if episodes.environment.outside else found
+
+
+def _play(net: Network, episodes: Episodes, greedy: bool, record: tuple[str, ...]) -> tuple[Played, Record]:
     world, keys, batch = episodes.environment, episodes.keys, episodes.batch
     source = next(iter(net.inputs))
 
@@ -90,7 +103,7 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
         policy = run.outputs[POLICY][-1]
         asked = now.alive & world.asking(now.world, batch)
         action = world.actions.best(policy) if greedy else jax.vmap(world.actions.sample)(choosing, policy)
-        state, observation, reward, over = world.advance(now.world, action, going)
+        state, observation, reward, over = world.advance(now.world, world.actions.limited(action), going)
         alive = now.alive
         gained = jnp.where(alive, reward, 0).astype(net.dtype)
         told = (x, run.outputs, run.recorded, action, gained, alive, asked)
@@ -111,14 +124,20 @@ def play(net: Network, episodes: Episodes, *, greedy: bool, record: tuple[str, .
     inputs, outputs, recorded, actions, rewards, alive, asked = end.told
     x, _, _ = given(world, net, keys, end.observation, end.t)
     ahead = net.run({source: x}, end.network).outputs[VALUE][-1, :, 0]
+    # An episode that its world cut off earlier was looked at once more while others went on: the network ran along.
+    count = jnp.sum(alive, axis=0, dtype=jnp.int32)
+    within = jnp.minimum(count, world.length - 1)
+    then = jnp.take_along_axis(outputs[VALUE][:, -1, :, 0], within[None], axis=0)[0]
+    after = jnp.where(count < end.t, then, ahead)
     flat = lambda tree: jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), tree)
     played = Played(
         flat(inputs),
-        lengths=world.hold * jnp.sum(alive, axis=0, dtype=jnp.int32),
+        lengths=world.hold * count,
         actions=actions,
         rewards=rewards,
         alive=alive.astype(net.dtype),
         asked=asked.astype(net.dtype),
-        last=jnp.where(end.alive, ahead, 0),
+        last=jnp.where(end.alive | world.cut(end.world), after, 0),
+        figures=world.figures(end.world),
     )
     return played, Record(flat(outputs), end.network, flat(recorded))

@@ -29,9 +29,12 @@ class Task(eqx.Module):
 
     Class attributes:
         metric: "accuracy" or "return" (higher is better), or "loss" (lower is better): what `score` returns.
+        outside: whether trials are made by calls out of compiled code. Such calls have an order, and seeds are
+            therefore trained one after the other on any device.
     """
 
     metric: ClassVar[Literal["accuracy", "loss", "return"]] = "accuracy"
+    outside: ClassVar[bool] = False
 
     input_size: eqx.AbstractVar[int]
     output_size: eqx.AbstractVar[int]

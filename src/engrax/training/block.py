@@ -70,7 +70,7 @@ def block(
         arrays, losses, finite = jax.lax.fori_loop(0, count, body, start)
         return *eqx.combine(arrays, rest), losses, finite
 
-    return over_seeds(steps, nets, states, keys) if many else steps(nets, states, keys)
+    return over_seeds(steps, nets, states, keys, in_turn=task.outside) if many else steps(nets, states, keys)
 
 
 def train_step(

@@ -11,6 +11,7 @@ from ..errors import ArgumentError
 from ..meter import Activity, Bill, bill, observe
 from ..network import Network
 from ..parameter import positive_integer
+from ..rl.surface import surfaced
 from ..tasks import Split, Task
 from .block import one_of
 from .check import check_fit
@@ -37,6 +38,7 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
     Raises:
         ArgumentError: an argument is impossible, or network and task do not fit.
         TaskError: an unknown split.
+        WorldError: an environment outside JAX failed.
     """
     if not isinstance(run, Run | Network):
         raise ArgumentError(f"run must be what ex.fit returned, or an ex.Network, got {run!r}.")
@@ -66,7 +68,8 @@ def _passes(nets: Network, task: Task, split: Split, batch: int, many: bool) -> 
     """Sums over the whole split, in double precision, with a leading axis of seeds."""
     total: Any = None
     for trial in task.batches(split, batch):
-        part = jax.tree.map(lambda x: np.asarray(x, np.float64), _sums(nets, trial, task, many))
+        with surfaced():
+            part = jax.tree.map(lambda x: np.asarray(x, np.float64), _sums(nets, trial, task, many))
         part = part if many else jax.tree.map(lambda x: x[None], part)
         total = part if total is None else jax.tree.map(np.add, total, part)
     return total
@@ -102,4 +105,4 @@ def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, 
             sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
         return sums, observe(net, given, record)
 
-    return over_seeds(one, nets) if many else one(nets)
+    return over_seeds(one, nets, in_turn=task.outside) if many else one(nets)

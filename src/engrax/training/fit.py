@@ -20,8 +20,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from ..errors import EngraxError
+from ..errors import EngraxError, WorldError
 from ..network import Network
+from ..rl.surface import surfaced
 from ..rules import Rule
 from ..tasks import Task
 from ..tasks.task import direction
@@ -114,6 +115,7 @@ def fit(
             run in `out` was made with other arguments.
         DataError: there are checkpoints, and none of them can be read.
         TrainingError: the loss is no longer finite; the message names the step and what is wrong there.
+        WorldError: an environment outside JAX failed. Where there is a folder, there is a checkpoint to go on from.
     """
     check_arguments(
         net,
@@ -186,6 +188,10 @@ def fit(
             shown.say(f"stopped at step {at.done} of {steps} by Ctrl-C")
             if folder is not None:
                 checkpoint.save(folder, at, settings)
+        except WorldError:
+            if folder is not None:
+                checkpoint.save(folder, at, settings)
+            raise
         chosen = at.best if at.history else at.nets  # nothing validated yet: the network as it is
         shown.say("measuring on test trials")
         test, energy = meter(chosen, task, "test", batch, many)
@@ -236,11 +242,12 @@ def _advance(at: Position, plan: _Plan, shown: Progress) -> Position:
     done = at.done
     count = min(BLOCK, plan.every - done % plan.every, plan.saving - done % plan.saving, plan.steps - done)
     span = jnp.asarray(done, jnp.int32), jnp.asarray(count, jnp.int32)
-    nets, states, values, finite = block(
-        at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many
-    )
-    # Written in place: until `done` says so, nobody reads them.
-    at.losses[..., done : done + count] = np.asarray(values)[..., :count]
+    with surfaced():
+        nets, states, values, finite = block(
+            at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many
+        )
+        # Written in place: until `done` says so, nobody reads them.
+        at.losses[..., done : done + count] = np.asarray(values)[..., :count]
     _check_finite(at, np.asarray(finite)[..., :count], plan)
     shown.advance(done + count, at.losses[..., done : done + count])
     return at._replace(done=done + count, nets=nets, states=states)

@@ -12,12 +12,13 @@ import jax
 from jaxtyping import PyTree
 
 
-def over_seeds(function: Callable[..., Any], *args: PyTree) -> Any:
+def over_seeds(function: Callable[..., Any], *args: PyTree, in_turn: bool = False) -> Any:
     """`function` of each seed's part of the arguments, whose arrays, like those of the result, lead with the seeds.
 
-    What is not an array is the same for all seeds. To be called where JAX traces.
+    What is not an array is the same for all seeds. To be called where JAX traces. `in_turn`: one after the other on
+    an accelerator too.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" and not in_turn:
         return eqx.filter_vmap(function)(*args)
     arrays, rest = eqx.partition(args, eqx.is_array)
     others: list[PyTree] = []
