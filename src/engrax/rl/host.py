@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped
 from ..tasks.settings import integer
 from .crew import crew, dismiss
 from .environment import Environment
-from .surface import forget, keep
+from .surface import forget, keep, settled, surfaced
 from .worlds.share import Source
 
 
@@ -74,7 +74,8 @@ class HostEnvironment(Environment):
         words = jax.vmap(lambda k: jax.random.bits(k, (2,), jnp.uint32))(keys)
         shapes = jax.ShapeDtypeStruct((), jnp.int32), self._observations(count)
         call = partial(_begin, self.source, self.workers, shapes[1].dtype)
-        ticket, observation = io_callback(call, shapes, words, ordered=True)
+        with surfaced():
+            ticket, observation = settled(io_callback(call, shapes, words, ordered=True))
         none = jnp.zeros(count, bool)
         return HostState(ticket, none, none, jnp.zeros(count)), observation
 
@@ -86,7 +87,9 @@ class HostEnvironment(Environment):
         number, flag = (jax.ShapeDtypeStruct((count,), kind) for kind in (jnp.result_type(float), bool))
         shapes = self._observations(count), number, flag, flag
         call = partial(_advance, self.source, self.workers, shapes)
-        observation, reward, over, cut = io_callback(call, shapes, states.ticket, actions, ~states.over, ordered=True)
+        with surfaced():
+            told = settled(io_callback(call, shapes, states.ticket, actions, ~states.over, ordered=True))
+        observation, reward, over, cut = told
         new = HostState(states.ticket, over, cut, states.total + reward)
         return new, observation, self.rewarded(reward), over
 
