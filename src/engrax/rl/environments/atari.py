@@ -26,6 +26,9 @@ class Atari(HostEnvironment):
     by pixel. Actions are never repeated by chance (`repeat_action_probability` is 0): a game is the same whenever the
     same is done. Rewards are clipped to -1 .. 1; the score that the game gave is the metric "score".
 
+    What the network was given is kept until the gradient is made: 28 kB a step of each episode. 32 episodes of 200
+    actions, 5 steps each, are 0.9 GB; a gradient by e-prop or BPTT with 100 units then comes to 1.4 GB.
+
     Settings:
         length: the most actions; an episode that is not over then is cut off.
         jitter: an episode is cut off up to so many actions earlier; how many, is drawn for each.
