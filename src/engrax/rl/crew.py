@@ -145,7 +145,6 @@ class Crew:
         self.hands: list[Any] = []
         self.parts: list[slice] = []
         self.ticket, self.steps = -1, 0
-        self.lock = threading.Lock()
         try:
             for _ in range(workers):
                 self.hands.append(_Worker(source))
@@ -246,6 +245,8 @@ _REMEDY = "A training with out= goes on from its last checkpoint with resume=Tru
 _tickets = itertools.count(1)
 _crews: OrderedDict[tuple[Source, int], Crew] = OrderedDict()
 _registry = threading.Lock()
+# Held while worlds are stepped, which two threads may want at a time.
+at_work = threading.Lock()
 
 
 def crew(source: Source, workers: int) -> Crew:

@@ -16,7 +16,7 @@ from jax.experimental import io_callback
 from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray, Shaped
 
 from ..tasks.settings import integer
-from .crew import crew, dismiss
+from .crew import at_work, crew, dismiss
 from .environment import Environment
 from .surface import forget, keep, settled, surfaced
 from .worlds.share import Source
@@ -48,8 +48,19 @@ class HostEnvironment(Environment):
     Settings:
         workers: processes that step a share of the batch each; 0: the training's own process does.
 
+    A world of one's own is a class that needs no base, in a file of its own (`worlds/share.py` says what it has):
+
+        class MyWorld(HostEnvironment):
+            actions, hold, length, dt, input_size = Discrete(2), 10, 100, 1.0, 3
+
+            @property
+            def source(self):
+                return Source("/home/me/world.py", "World", (("speed", 2.0),), "my world", (3,), "float64")
+
     Raises:
-        WorldError: when played: a world raised, or its process died. The worlds are then made anew when next needed.
+        WorldError: when played by `fit`, `evaluate`, `play` or a rule: a world raised, or its process died. The worlds
+            are then made anew when next needed. In a function that the user compiles around these it is JAX's
+            JaxRuntimeError, with the same text, unless that is called within `surface.surfaced()`.
     """
 
     outside: ClassVar[bool] = True
@@ -120,7 +131,8 @@ def _begin(source: Source, workers: int, dtype: Any, words: Any) -> tuple[Any, A
     """The callback that begins episodes."""
     forget()
     try:
-        ticket, seen = crew(source, workers).begin(np.asarray(words))
+        with at_work:
+            ticket, seen = crew(source, workers).begin(np.asarray(words))
         return np.int32(ticket), seen.astype(dtype)
     except BaseException as error:
         # Answers of workers may still be on their way: these worlds cannot be used again.
@@ -131,7 +143,8 @@ def _begin(source: Source, workers: int, dtype: Any, words: Any) -> tuple[Any, A
 def _advance(source: Source, workers: int, shapes: Any, ticket: Any, actions: Any, going: Any) -> tuple[Any, ...]:
     """The callback that steps worlds."""
     try:
-        found = crew(source, workers).advance(int(ticket), np.asarray(actions), np.asarray(going))
+        with at_work:
+            found = crew(source, workers).advance(int(ticket), np.asarray(actions), np.asarray(going))
         return tuple(x.astype(shape.dtype) for x, shape in zip(found, shapes))
     except BaseException as error:
         dismiss(source, workers)

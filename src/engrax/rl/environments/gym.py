@@ -31,7 +31,7 @@ class Spaces(NamedTuple):
     Attributes:
         kind: "number" for one-hot observations, "picture" for pixels, "vector" for a population code.
         shape, dtype: of an observation. low, high: of its numbers, if it is a vector.
-        different: how many observations there are, if they are numbers.
+        different: how many observations there are, from `low` on, if they are numbers.
         actions: how many there are, or lowest and highest values of each of their numbers.
         length: the most actions in an episode, if it says so.
     """
@@ -183,7 +183,8 @@ class Gym(HostEnvironment):
         """One-hot, pixels or a population code, all the time."""
         real = jnp.result_type(float)
         if self.spaces.kind == "number":
-            seen = jax.nn.one_hot(observation, self.spaces.different, dtype=real)
+            place = observation - jnp.asarray(int(self.spaces.low[0]), observation.dtype)
+            seen = jax.nn.one_hot(place, self.spaces.different, dtype=real)
         elif self.spaces.kind == "picture":
             seen = observation.reshape(-1).astype(real) / 255
         else:
@@ -233,7 +234,7 @@ def _described(spaces: Any, env: str, seen: Any, done: Any, limit: int | None) -
     if actions is None or actions == 1:
         raise TaskError(f"env: actions of {env} are {done}; Engrax acts in Discrete spaces and in Boxes of numbers.")
     if isinstance(seen, spaces.Discrete):
-        return Spaces("number", (), "int32", (), (), int(seen.start + seen.n), actions, limit)
+        return Spaces("number", (), "int32", (float(seen.start),), (), int(seen.n), actions, limit)
     if not isinstance(seen, spaces.Box):
         raise TaskError(
             f"env: observations of {env} are {seen}; Engrax sees Discrete spaces and Boxes. Register the environment "
