@@ -187,6 +187,45 @@ def test_online_gives_credit_where_actions_count(key):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+class Timer(ex.rl.Environment):
+    """Over after some actions; where their number is even, by the world's own clock, so that more was to come."""
+
+    input_size: int = 3
+    hold: int = 3
+    length: int = 7
+    dt: float = 1.0
+    actions: Discrete = Discrete(2)
+
+    def reset(self, key):
+        limit = jax.random.randint(key, (), 2, 9)
+        return (jnp.zeros_like(limit), limit), 5 * jnp.ones(3)
+
+    def step(self, state, action, key):
+        new = (state[0] + 1, state[1])
+        x = jax.random.normal(key, (3,))
+        return new, 5 * x, x[0] + action.astype(x.dtype), new[0] == new[1]
+
+    def cut(self, states):
+        return states[1] % 2 == 0
+
+
+@pytest.mark.x64
+def test_what_a_world_cuts_off_goes_on_at_its_value(key):
+    world = Timer()
+    net, episodes = agent(world, key), world.sample(key, 8)
+    played, _ = play(net, episodes, greedy=False)
+    counts = played.alive.sum(0).astype(int).tolist()
+    limits = [int(world.reset(jax.random.fold_in(k, 2**32 - 1))[0][1]) for k in episodes.keys]
+    assert counts == [min(n, 7) for n in limits] and len(set(limits)) > 3
+    assert (np.asarray(played.last) != 0).tolist() == [n > 7 or n % 2 == 0 for n in limits]
+    rule = ActorCritic(ex.rules.EProp(feedback="random"), discount=0.9, entropy=0.1)
+    net = rule.bind(net, key)
+    wanted = rule.value_and_grad(net, episodes)
+    found = dataclasses.replace(rule, evaluation="online").value_and_grad(net, episodes)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-12)
+
+
 @pytest.mark.x64
 @pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
 def test_online_and_offline_are_one_gradient(feedback, key):

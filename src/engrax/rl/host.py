@@ -104,6 +104,10 @@ class HostEnvironment(Environment):
         new = HostState(states.ticket, over, cut, states.total + reward)
         return new, observation, self.rewarded(reward), over
 
+    def asking(self, states: HostState, batch: int) -> Bool[Array, " batch"]:
+        """Every action counts."""
+        return jnp.ones(batch, bool)
+
     def reset(self, key: PRNGKeyArray) -> tuple[HostState, Shaped[Array, "..."]]:
         """Begin one episode: a batch of one."""
         states, observation = self.begin(key[None])
