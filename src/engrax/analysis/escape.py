@@ -25,7 +25,6 @@ from ..neurons import variable
 from ..parameter import positive_integer, resolve
 from ..rules import Rule
 from ..rules.rule import by_label, total_loss
-from ..synapses import drive, fan_out
 from ..trial import Trial
 
 # Draws that share a baseline: each is compared with the mean of the others.
@@ -152,7 +151,7 @@ def _simulate(
     inputs = net.check_inputs(trial.inputs)
     batch, depth = trial.batch, max([1, *net.depths().values()])
     neurons = {n: resolve(p) for n, p in net.populations.items()}
-    fans = {n: fan_out(p.effective()) for n, p in net.projections.items()}
+    fans = {n: p.fan_out(p.effective()) for n, p in net.projections.items()}
 
     def body(carry: Any, step: Any) -> Any:
         states, past, told = carry
@@ -162,8 +161,8 @@ def _simulate(
             for key_of, p in net.projections.items():
                 if p.post == name:
                     pre = past[p.pre][p.delay - 1] if p.delay else now[p.pre]
-                    added = drive(fans[key_of], pre)
-                    added = added if p.bias is None else added + jnp.broadcast_to(p.bias, added.shape)
+                    added, bias = p.drive(fans[key_of], pre), p.effective_bias()
+                    added = added if bias is None else added + jnp.broadcast_to(bias, added.shape)
                     current = add_current(net, p, current, added)
             if not neuron.spiking:
                 states[name], now[name] = jax.vmap(neuron.step)(states[name], current)

@@ -60,6 +60,6 @@ def _signals(net: Network, trial: Trial, rule: EProp, key: PRNGKeyArray | None) 
     for path in paths:
         pre, post = path.projection.pre, path.projection.post
         if post in readouts(net):
-            signal = entering[post] @ path.weight
+            signal = path.projection.transpose(path.weight, entering[post])
             found[pre] = found[pre] + signal if pre in found else signal
     return found

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..network import Network
-from ..synapses import Projection
 from .activity import Activity
 
 
@@ -92,7 +91,7 @@ def bill(net: Network, activity: Activity) -> Bill:
         for projection in net.projections.values():
             if projection.post != name:
                 continue
-            fan_out = _fan_out(projection)
+            fan_out = np.asarray(projection.connections(), np.float64)
             if projection.pre in events and projection.pre not in graded:
                 ac += float(np.asarray(events[projection.pre], np.float64) @ fan_out)
             else:
@@ -101,12 +100,6 @@ def bill(net: Network, activity: Activity) -> Bill:
         update = steps * neuron.size * neuron.macs
         items[name] = Item(ac / trials, mac / trials, update / trials, None if spikes is None else spikes / trials)
     return Bill(items, _lstm(net, steps / trials), steps / trials)
-
-
-def _fan_out(projection: Projection) -> np.ndarray:
-    """Connections that leave each presynaptic unit, (pre,); ports count each."""
-    links = np.asarray(projection.links())
-    return links.reshape(-1, links.shape[-1]).sum(axis=0).astype(np.float64)
 
 
 # Products in an LSTM unit's own update, gates' slopes included, as the literature counts them.

@@ -2,7 +2,7 @@
 
 A path says which projections carry an error backwards and with which weight. BPTT has a path for every projection; a
 local rule keeps those onto readouts alone and may replace their weights by feedback. Weight gradients are products of
-delta and presynaptic activity (`synapses.outer`), or made block by block inside native loops.
+delta and presynaptic activity (`Projection.gradient`), or made block by block inside native loops.
 """
 
 from collections.abc import Sequence
@@ -71,15 +71,16 @@ def backward(
             if pre in group and post not in group:
                 felt, delay = port_delta(net, path.projection, delta[post]), path.projection.delay or 0
                 felt = felt[::-1] if path.projection.reverse else felt
-                narrower = felt.ndim == 3 and NARROW * felt.shape[-1] <= net.populations[pre].size
-                if pre in tape.kept and felt.ndim == 3:
+                matrix = path.projection.matrix and felt.ndim == 3
+                narrower = matrix and NARROW * felt.shape[-1] <= net.populations[pre].size
+                if matrix and pre in tape.kept:
                     _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
                     narrow[pre].append(Sent(path.weight, felt, delay))
                 elif narrower:
                     _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
                     narrow[pre].append(Sent(path.weight, _earlier(felt, delay), 0))
                 else:
-                    back = transpose(path.weight, felt)
+                    back = path.projection.transpose(path.weight, felt)
                     _into_history(history, pre, back[:delay], delay)
                     _arrive(arriving, pre, _earlier(back, delay))
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]

@@ -14,7 +14,7 @@ from ..synapses import Projection
 
 
 class Path(NamedTuple):
-    """An edge that carries errors from `projection.post` back to `projection.pre`, times `weight` (post, pre)."""
+    """An edge that carries errors from `projection.post` back to `projection.pre`, through `weight`."""
 
     projection: Projection
     weight: Array

@@ -17,7 +17,7 @@ from ..events import Events, dense
 from ..kernels.library import differentiable
 from ..neurons import variable
 from ..parameter import resolve
-from ..synapses import Projection, drive, fan_out
+from ..synapses import Projection
 from . import loops
 from .graph import components
 from .loops import Inner, Kept
@@ -25,8 +25,8 @@ from .network import Network, NetworkState, Record
 from .tape import Tape, add_current, delayed, zero_current
 
 
-def _contribution(fan: Array, bias: Array | None, pre: Any) -> Array:
-    current = drive(fan, pre)
+def _contribution(fan: Array, projection: Projection, pre: Any) -> Array:
+    current, bias = projection.drive(fan, pre), projection.effective_bias()
     return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
 
 
@@ -38,10 +38,10 @@ def _external(fan: Array, projection: Projection, source: Any, history: Array) -
     if not isinstance(source, Events):
         source, delay = delayed(source, history, delay), 0
     if not delay:
-        return _contribution(fan, projection.bias, source)
-    late, first = _contribution(fan, projection.bias, source), history.shape[0] - delay
+        return _contribution(fan, projection, source)
+    late, first = _contribution(fan, projection, source), history.shape[0] - delay
     steps = late.shape[0]
-    early = _contribution(fan, projection.bias, history[first : first + min(delay, steps)])
+    early = _contribution(fan, projection, history[first : first + min(delay, steps)])
     return jnp.concatenate([early, late[: max(steps - delay, 0)]])
 
 
@@ -179,7 +179,7 @@ def _held(component: _Component, state: NetworkState) -> tuple[dict[str, PyTree]
 
 def _scan(component: _Component, sources: dict[str, Any], state: NetworkState) -> _Ran:
     net, group, neurons, weights, steps, batch, wanted, tape = component
-    fans = {p.name: fan_out(weights[p.name]) for p in component.internal + component.external}
+    fans = {p.name: p.fan_out(weights[p.name]) for p in component.internal + component.external}
     external: dict[str, Array] = {}
     for p in component.external:
         added = _external(fans[p.name], p, sources[p.pre], state.history[p.pre])
@@ -237,7 +237,7 @@ def _component_step(
                 if projection.post == name:
                     delay = projection.delay or 0
                     pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
-                    added = _contribution(fans[projection.name], projection.bias, pre)
+                    added = _contribution(fans[projection.name], projection, pre)
                     current = add_current(net, projection, current, added)
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current

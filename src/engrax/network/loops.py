@@ -81,8 +81,14 @@ def listed(numbers: Array) -> Signal:
 
 
 def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
-    """How native loops step every population of a component; None where they do not."""
+    """How native loops step every population of a component; None where they do not.
+
+    They read weights that are matrices: a population that a convolution reaches is left to JAX's loop, whose currents
+    from outside of it are made before.
+    """
     if not (available(net.dtype) and native.fits(net.dtype)):
+        return None
+    if any(p.post in group and not p.matrix for p in net.projections.values()):
         return None
     found: dict[str, Unit] = {}
     for name in group:

@@ -82,7 +82,8 @@ def scan_back(
                 if path.projection.post != name:
                     continue
                 pre, delay = path.projection.pre, path.projection.delay or 0
-                value = transpose(path.weight, port_delta(net, path.projection, deltas[name]))
+                felt = port_delta(net, path.projection, deltas[name])
+                value = path.projection.transpose(path.weight, felt)
                 if delay:
                     pending[pre] = pending[pre].at[delay - 1].add(value)
                 else:

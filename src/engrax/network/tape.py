@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..events import Events
-from ..synapses import Projection, outer
+from ..synapses import Projection
 from .loops import Kept
 from .network import Network
 
@@ -37,13 +37,15 @@ class Tape(NamedTuple):
         """The gradient by `projection`'s effective weight, from what its target felt at each step."""
         sent, delay = self.outputs[projection.pre], projection.delay or 0
         if projection.reverse:
-            return outer(delta, sent[::-1])
+            return projection.gradient(delta, sent[::-1])
         if not isinstance(sent, Events):
-            return outer(delta, self.presynaptic(projection))
+            return projection.gradient(delta, self.presynaptic(projection))
         steps, past = len(delta), self.history[projection.pre]
-        made = outer(delta[delay:], sent[: max(steps - delay, 0)])
+        made = projection.gradient(delta[delay:], sent[: max(steps - delay, 0)])
+        if not delay:
+            return made
         first = past.shape[0] - delay
-        return made + outer(delta[:delay], past[first : first + min(delay, steps)]) if delay else made
+        return made + projection.gradient(delta[:delay], past[first : first + min(delay, steps)])
 
 
 def delayed(outputs: Array, history: Array, delay: int) -> Array:

@@ -169,6 +169,6 @@ def zero_sums(net: Network) -> tuple[dict[str, Array], dict[str, Array], dict[st
     """Where gradients are summed chunk by chunk: by effective weight, bias and parameter value."""
     moved = {n: p for n, p in net.projections.items() if p.trainable}
     weights = {n: jnp.zeros_like(p.effective()) for n, p in moved.items()}
-    biases = {n: jnp.zeros_like(p.bias) for n, p in moved.items() if p.bias is not None}
+    biases = {n: jnp.zeros_like(b) for n, p in moved.items() if (b := p.effective_bias()) is not None}
     own = {n: jax.tree.map(jnp.zeros_like, split_parameters(p)[0]) for n, p in net.populations.items()}
     return weights, biases, own

@@ -248,10 +248,12 @@ def parameter_gradients(net: Network, adjoint: Adjoint) -> dict[str, Any]:
 
 def pull_weight(projection: Projection, gradient: Array) -> Any:
     """The gradient by a projection's own arrays, from the one by its effective weight."""
-    marks = jax.tree.map(lambda _: False, projection).replace(weight=True)
-    own, rest = eqx.partition(projection, marks)
-    _, vjp = jax.vjp(lambda o: eqx.combine(o, rest).effective(), own)
-    return vjp(gradient)[0].weight
+    return jax.vjp(lambda w: projection.replace(weight=w).effective(), projection.weight)[1](gradient)[0]
+
+
+def pull_bias(projection: Projection, gradient: Array) -> Any:
+    """The gradient by a projection's own bias, from the one by what acts."""
+    return jax.vjp(lambda b: projection.replace(bias=b).effective_bias(), projection.bias)[1](gradient)[0]
 
 
 def gradient_tree(
@@ -267,7 +269,7 @@ def gradient_tree(
     for name, gradient in weights.items():
         projections[name] = projections[name].replace(weight=pull_weight(net.projections[name], gradient))
     for name, gradient in biases.items():
-        projections[name] = projections[name].replace(bias=gradient)
+        projections[name] = projections[name].replace(bias=pull_bias(net.projections[name], gradient))
     populations = OrderedDict(tree.populations)
     for name, gradient in parameters.items():
         populations[name] = gradient

@@ -2,10 +2,11 @@
 
 The effective weight is a function of the projection's own arrays (`effective`), and everything a rule needs is linear
 in it: the drive, its transpose, and the weight gradient from delta = dE/dI, which is one product over time x batch.
+Engines reach these through the projection's methods, so that a kind whose weight is no matrix brings its own.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -22,6 +23,9 @@ from .initializers import Initializer, as_initializer, draw
 class Projection(eqx.Module):
     """Base of projections. A subclass may override `effective` (and `build`, to make its arrays).
 
+    One whose effective weight is no matrix sets `matrix = False` and overrides `drive`, `transpose`, `gradient` and
+    `connections`, too: it is stepped by JAX, and has no online form.
+
     Args:
         pre: name of the presynaptic population or input.
         post: name of the postsynaptic population, or "population.port" for one of its currents.
@@ -35,7 +39,12 @@ class Projection(eqx.Module):
         autapses: False keeps every unit's synapse onto itself at zero.
         trainable: whether rules and optimisers move its arrays.
         name: key in `net.projections`; None: "pre->post".
+
+    Class attributes:
+        matrix: whether the effective weight is (post, pre), one number for each synapse.
     """
+
+    matrix: ClassVar[bool] = True
 
     pre: str = eqx.field(static=True)
     target: str = eqx.field(static=True)
@@ -108,6 +117,31 @@ class Projection(eqx.Module):
             return self.weight
         keep = 1 - jnp.eye(self.weight.shape[-2], self.weight.shape[-1], dtype=self.weight.dtype)
         return self.weight * jnp.broadcast_to(keep, self.weight.shape)
+
+    def effective_bias(self) -> Float[Array, "*ports post"] | None:
+        """The constant current that acts, one number a unit, as a function of the projection's own bias."""
+        return self.bias
+
+    def fan_out(self, weight: Array) -> Array:
+        """An effective weight as `drive` reads it. To be made once, outside of a loop."""
+        return fan_out(weight)
+
+    def drive(self, fan: Array, pre: Float[Array, "... pre"] | Events) -> Float[Array, "*current"]:
+        """Current (..., *ports, post) that `pre` causes, without the bias; `fan` is what `fan_out` made."""
+        return drive(fan, pre)
+
+    def transpose(self, weight: Array, delta: Float[Array, "*current"]) -> Float[Array, "... pre"]:
+        """What `delta` on the current (..., *ports, post) is to the presynaptic output, through an effective weight."""
+        return transpose(weight, delta)
+
+    def gradient(self, delta: Float[Array, "time batch *ports post"], pre: Any) -> Array:
+        """The gradient by the effective weight; `pre` is (time, batch, pre), an array or events."""
+        return outer(delta, pre)
+
+    def connections(self) -> Float[Array, " pre"]:
+        """How many connections leave each presynaptic unit; each port counts."""
+        links = self.links()
+        return jnp.sum(links.reshape(-1, links.shape[-1]), axis=0).astype(jnp.result_type(float))
 
     def links(self) -> Bool[Array, "*ports post pre"]:
         """Where there is a connection, whatever its weight."""
