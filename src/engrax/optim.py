@@ -124,7 +124,7 @@ def _mirrors(params: PyTree) -> list[tuple[str, str]]:
     for key, feedback in (getattr(params, "feedback", None) or {}).items():
         readout, _, population = key.partition("->")
         for name, projection in params.projections.items():
-            mirrored = projection.pre == population and projection.post == readout
+            mirrored = projection.pre == population and projection.post == readout and projection.matrix
             if mirrored and feedback.weight is not None and projection.weight is not None:
                 found.append((key, name))
                 break  # a rule takes the first such projection too

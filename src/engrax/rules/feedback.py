@@ -2,9 +2,12 @@
 
 Every projection onto a population with state is cut, except those onto readouts; these carry the error back with their
 own weights (symmetric) or with feedback weights `net.feedback["readout->population"]`, shaped (population, readout).
+Errors pass through populations without state. Adaptive feedback does as symmetric one does, with weights that follow
+those onto the readouts; random and uniform ones go to learners with state directly, and nothing else comes there.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..errors import RuleError
 from ..network import Feedback, Network
 from ..network.cotangents import Path, split_state
-from ..synapses import Dense
+from ..synapses import Dense, Projection
 from .rule import has_parameters
 
 KINDS = ("symmetric", "random", "adaptive", "uniform")
@@ -37,15 +40,39 @@ def learners(net: Network) -> tuple[str, ...]:
 
 
 def pairs(net: Network, kind: str | None = None) -> OrderedDict[str, tuple[str, str]]:
-    """(readout, learner) pairs that get feedback weights, by key "readout->learner".
+    """(readout, population) pairs that get feedback weights, by key "readout->population": those that learn.
 
-    Adaptive ones are those with a projection to follow, if the learner has one.
+    Adaptive ones are those with a projection to follow, if the learner has one; for one behind populations without
+    state these are followed.
     """
-    ends = [(r, n) for r in readouts(net) for n in learners(net) if not stateless(net, n)]
-    if kind == "adaptive":
-        followed = {(r, n) for r, n in ends if _forward(net, n, r)}
-        ends = [(r, n) for r, n in ends if (r, n) in followed or n not in {m for _, m in followed}]
-    return OrderedDict((f"{r}->{n}", (r, n)) for r, n in ends)
+    ends, own = readouts(net), learners(net)
+    told = [n for n in net.populations if n in own and not stateless(net, n)]
+    if kind != "adaptive":
+        return OrderedDict((f"{r}->{n}", (r, n)) for r in ends for n in told)
+    passing = [n for n in net.populations if n not in ends and stateless(net, n)]
+    followed = {(r, n) for r in ends for n in [*told, *passing] if _followed(net, n, r)}
+    steps = [(p.pre, p.post) for p in net.projections.values() if _passes(net, p)]
+    reached = _leading({n for _, n in followed}, steps)
+    # What cannot be followed is here too: `draw` refuses it.
+    lost = {(r, n) for r in ends for n in told if n not in reached or _forward(net, n, r)}
+    return OrderedDict((f"{r}->{n}", (r, n)) for r in ends for n in net.populations if (r, n) in followed | lost)
+
+
+def _passes(net: Network, projection: Projection) -> bool:
+    """Whether errors go back along a projection between populations that is not one onto a readout."""
+    ends = readouts(net)
+    if projection.pre not in net.populations or {projection.pre, projection.post} & set(ends):
+        return False
+    return stateless(net, projection.post) and not projection.delay
+
+
+def _leading(ends: set[str], steps: Iterable[tuple[str, str]]) -> set[str]:
+    """Names from which steps (from, to) lead to one of `ends`, these included."""
+    reached, grown, steps = set(ends), True, tuple(steps)
+    while grown:
+        more = {a for a, b in steps if b in reached} - reached
+        reached, grown = reached | more, bool(more)
+    return reached
 
 
 def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None) -> Network:
@@ -63,8 +90,14 @@ def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None)
             weight = jnp.full(shape, size, net.dtype)
         else:
             weight = size * jax.random.normal(jax.random.fold_in(key, index), shape, net.dtype)
-        if kind == "adaptive" and _forward(net, learner, readout) is None:
-            raise RuleError(f"adaptive feedback to {learner!r} needs a projection {learner}->{readout} to follow.")
+        if kind == "adaptive" and not _followed(net, learner, readout):
+            key_of = _forward(net, learner, readout)
+            if key_of is None:
+                raise RuleError(f"adaptive feedback to {learner!r} needs a projection {learner}->{readout} to follow.")
+            raise RuleError(
+                f"adaptive feedback to {learner!r} cannot follow the convolution {key_of!r}: put a Relay population "
+                "and a Dense projection behind it, or use feedback='random'."
+            )
         feedback[name] = Feedback(weight, trainable=kind == "adaptive")
     return net.replace(feedback=feedback)
 
@@ -90,7 +123,15 @@ def _turns(net: Network, learner: str, readout: str) -> bool:
 
 
 def _forward(net: Network, learner: str, readout: str) -> str | None:
-    return next((n for n, p in net.projections.items() if p.pre == learner and p.post == readout), None)
+    """The projection from a population to a readout, if there is one: the first one whose weight is a matrix."""
+    found = [(n, p) for n, p in net.projections.items() if p.pre == learner and p.post == readout]
+    return next((n for n, p in found if p.matrix), found[0][0] if found else None)
+
+
+def _followed(net: Network, learner: str, readout: str) -> bool:
+    """Whether feedback weights can follow a projection from a population to a readout."""
+    key = _forward(net, learner, readout)
+    return key is not None and net.projections[key].matrix
 
 
 def local_paths(net: Network, kind: str) -> list[Path]:
@@ -101,23 +142,20 @@ def local_paths(net: Network, kind: str) -> list[Path]:
             have the wrong shape; a readout with several currents under feedback weights.
     """
     ends, own = readouts(net), kind in ("symmetric", "shuffled")
+    fed = OrderedDict() if own else pairs(net, kind)
+    told = set() if kind == "adaptive" else {learner for _, learner in fed.values()}
     paths = []
     for projection in net.projections.values():
         if projection.pre not in net.populations or projection.pre in ends:
             continue
-        passes = stateless(net, projection.post) and not projection.delay
         if projection.post in ends:
-            fed = not own and f"{projection.post}->{projection.pre}" in pairs(net, kind)
-            if not fed:
-                paths.append(Path(projection, projection.effective()))
-        elif passes:
+            kept = f"{projection.post}->{projection.pre}" not in fed
+        else:
+            kept = _passes(net, projection) and projection.pre not in told
+        if kept:
             paths.append(Path(projection, projection.effective()))
-    if not own:
-        paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in pairs(net, kind).items()]
-    reached, grown = set(ends), True
-    while grown:
-        more = {p.projection.pre for p in paths if p.projection.post in reached} - reached
-        reached, grown = reached | more, bool(more)
+    paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in fed.items()]
+    reached = _leading(set(ends), [(p.projection.pre, p.projection.post) for p in paths])
     for name in learners(net):
         if name not in reached:
             raise RuleError(
@@ -129,9 +167,18 @@ def local_paths(net: Network, kind: str) -> list[Path]:
 
 
 def shuffled(net: Network, paths: list[Path], key: PRNGKeyArray) -> list[Path]:
-    """The paths onto readouts with their weights dealt out to other units, all those of a unit together."""
+    """The paths onto readouts with their weights dealt out to other units, all those of a unit together.
+
+    Raises:
+        RuleError: a convolution ends at a readout.
+    """
     ends, found = readouts(net), []
     for i, path in enumerate(paths):
+        if path.projection.post in ends and not path.projection.matrix:
+            raise RuleError(
+                f"shuffled feedback cannot deal out the kernel of the convolution {path.projection.name!r}: use "
+                "another feedback, or put a Relay population and a Dense projection behind it."
+            )
         order = jax.random.permutation(jax.random.fold_in(key, i), path.weight.shape[-1])
         found.append(Path(path.projection, path.weight[..., order]) if path.projection.post in ends else path)
     return found
@@ -146,7 +193,11 @@ def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
         raise RuleError(f"feedback weights {name!r} must have shape {shape} (population, readout), got {weight.shape}.")
     key = _forward(net, learner, readout)
     turns = _turns(net, learner, readout)
-    projection = Dense(learner, readout, delay=0, reverse=turns) if key is None else net.projections[key]
+    projection: Projection = Dense(learner, readout, delay=0, reverse=turns)
+    if key is not None:
+        there = net.projections[key]
+        # Feedback weights are a matrix, whatever they take the place of.
+        projection = Dense(learner, there.target, delay=there.delay, reverse=there.reverse, name=there.name)
     if net.populations[readout].ports and projection.port is None:
         raise RuleError(
             f"readout {readout!r} has several currents: feedback weights need a projection onto one port of it."
@@ -157,7 +208,7 @@ def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
 def feedback_gradients(net: Network, weights: dict[str, Array]) -> dict[str, Array]:
     """Gradient of adaptive feedback weights: the readout weights' own, transposed (Kolen & Pollack 1994)."""
     found = {}
-    for name, (readout, learner) in pairs(net).items():
+    for name, (readout, learner) in pairs(net, "adaptive").items():
         key = _forward(net, learner, readout)
         if name in net.feedback and net.feedback[name].trainable and key in weights:
             found[name] = weights[key].T
