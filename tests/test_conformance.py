@@ -56,6 +56,7 @@ NEURONS = {
     "LI": lambda: ex.neurons.LI(5),
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
+    "Relay": lambda: ex.neurons.Relay(5),
     "LSTM": lambda: ex.neurons.LSTM(5, forget_bias=ex.trainable(jnp.ones(5))),
     "user": lambda: Doubled(5),
 }
