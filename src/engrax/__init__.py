@@ -10,6 +10,8 @@ from .network import Network, NetworkState, Record, trainable_leaves
 from .neurons import Neuron, surrogates
 from .parameter import Parameter, resolve, trainable
 from .synapses import (
+    AveragePool,
+    Convolution,
     Dense,
     Masked,
     Projection,
@@ -44,6 +46,8 @@ _LAZY = {
 }
 
 __all__ = [
+    "AveragePool",
+    "Convolution",
     "Dense",
     "EngraxError",
     "Events",

@@ -214,11 +214,19 @@ def filter_trace(block: Array, filtered: list[Array], column: int, trace: Array,
 
 
 def check_direct(net: Network, paths: list[Path]) -> None:
-    """Raise a RuleError unless every path goes straight from a learner to a readout, without delay.
+    """Raise a RuleError unless every path goes straight from a learner to a readout, without delay, and all synapses
+    that learn have weights of their own.
 
-    Online and chunked evaluation carry a trace through one current of a readout; longer or forked routes need the
-    offline evaluation.
+    Online and chunked evaluation carry a trace of each synapse through one current of a readout; longer or forked
+    routes, and shared weights, need the offline evaluation.
     """
+    carrying = {path.projection.name for path in paths if not path.projection.matrix}
+    for name, projection in net.projections.items():
+        if name in carrying or (projection.trainable and not projection.matrix):
+            raise RuleError(
+                f"projection {name!r} is a convolution, whose synapses share weights and have no traces of their own: "
+                "use evaluation='offline'."
+            )
     if backwards := net.reversed():
         raise RuleError(
             f"projection {backwards[0]!r} reads its source in reversed time, which takes whole trials: use "

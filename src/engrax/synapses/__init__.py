@@ -1,5 +1,6 @@
 """Connections: projections and their initialisers."""
 
+from .convolution import AveragePool, Convolution
 from .initializers import INITIALIZERS, as_initializer
 from .projection import Dense, Masked, Projection, drive, fan_out, outer, transpose
 from .quantised import Quantised, QuantisedMasked, QuantisedRewired, QuantisedSigned
@@ -8,6 +9,8 @@ from .signed import Signed
 
 __all__ = [
     "INITIALIZERS",
+    "AveragePool",
+    "Convolution",
     "Dense",
     "Masked",
     "Projection",

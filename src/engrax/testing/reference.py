@@ -1,16 +1,19 @@
 """The yardstick: gradients by JAX's own reverse mode through a plain step-by-step simulation.
 
-It shares no code with the engines it checks: no hoisting, no tape, no adjoint, no traces. `local=True` stops the
-gradient wherever a local rule cuts it, and carries the error back from readouts by feedback weights where given.
+It shares no code with the engines it checks: no hoisting, no tape, no adjoint, no traces; convolutions are matrices.
+`local=True` stops the gradient wherever a local rule cuts it, and carries the error back from readouts by feedback
+weights where given.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
 from ..events import dense
 from ..losses import Loss
@@ -19,6 +22,7 @@ from ..network.graph import components
 from ..neurons import variable
 from ..parameter import resolve
 from ..rules.rule import Rule, regularized, total_loss
+from ..synapses import AveragePool, Convolution, Projection
 from ..trial import Trial
 
 
@@ -97,10 +101,10 @@ def _simulate(
     return jax.lax.scan(body, (states, past), (inputs, {n: x[::-1] for n, x in inputs.items()}))[1]
 
 
-def _contribution(net: Network, projection: Any, pre: Array, local: bool, ends: set[str]) -> Array:
-    weight = projection.effective()
+def _contribution(net: Network, projection: Projection, pre: Array, local: bool, ends: set[str]) -> Array:
+    weight = dense_matrix(projection) if isinstance(projection, Convolution) else projection.effective()
     onto_readout = projection.post in ends and projection.pre not in ends
-    if local and not onto_readout:
+    if local and not onto_readout and not _passes(net, projection):
         pre = jax.lax.stop_gradient(pre)
     key = f"{projection.post}->{projection.pre}"
     if local and onto_readout and key in net.feedback:
@@ -109,7 +113,46 @@ def _contribution(net: Network, projection: Any, pre: Array, local: bool, ends: 
         current = pre @ weight.T
     else:
         current = jnp.stack([pre @ w.T for w in weight], axis=1)
-    return current if projection.bias is None else current + jnp.broadcast_to(projection.bias, current.shape)
+    if projection.bias is None:
+        return current
+    bias = projection.bias
+    if isinstance(projection, Convolution):
+        bias = jnp.repeat(bias, current.shape[-1] // len(bias))
+    return current + jnp.broadcast_to(bias, current.shape)
+
+
+def _passes(net: Network, projection: Projection) -> bool:
+    """Whether a local rule lets errors through: to what has no state, unless fixed feedback goes to the source."""
+    if projection.pre not in net.populations or projection.delay:
+        return False
+    fixed = {name.split("->")[1] for name, f in net.feedback.items() if not f.trainable}
+    state = resolve(net.populations[projection.post]).init_state()
+    return not any(eqx.is_inexact_array(x) for x in jax.tree.leaves(state)) and projection.pre not in fixed
+
+
+def dense_matrix(projection: Convolution) -> Float[Array, "post pre"]:
+    """The matrix of a convolution or pooling: at each place of the target its kernel, where it lies in the source."""
+    weight = projection.weight
+    assert weight is not None
+    source, target = projection.shape, projection.output_shape
+    # Every pair of a place in the target and one in the kernel: (out, y, x, in, i, j), less the pairs of channels that
+    # pooling keeps apart.
+    out, y, x, channel, i, j = np.indices((*target, source[0], *projection.kernel)).reshape(6, -1)
+    places = []
+    for at, within, axis in ((y, i, 0), (x, j, 1)):
+        size, stride, kernel = source[1 + axis], projection.stride[axis], projection.kernel[axis]
+        around = (target[1 + axis] - 1) * stride + kernel - size if projection.padding == "same" else 0
+        places.append(at * stride + within - max(around, 0) // 2)  # the odd zero lies behind
+    row, column = places
+    there = (row >= 0) & (row < source[1]) & (column >= 0) & (column < source[2])
+    pooled = isinstance(projection, AveragePool)
+    if pooled:
+        there &= out == channel
+    out, y, x, channel, i, j, row, column = (n[there] for n in (out, y, x, channel, i, j, row, column))
+    post = np.ravel_multi_index((out, y, x), target)
+    pre = np.ravel_multi_index((channel, row, column), source)
+    values = weight[0 * out, 0 * channel, i, j] if pooled else weight[out, channel, i, j]
+    return jnp.zeros((math.prod(target), math.prod(source)), weight.dtype).at[post, pre].set(values)
 
 
 def reference_gradient(rule: Rule, net: Network, trial: Trial, local: bool) -> tuple[Array, Network]:

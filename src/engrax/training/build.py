@@ -28,6 +28,8 @@ PROJECTIONS: dict[str, type[synapses.Projection]] = {
     "quantised_masked": synapses.QuantisedMasked,
     "quantised_signed": synapses.QuantisedSigned,
     "quantised_rewired": synapses.QuantisedRewired,
+    "convolution": synapses.Convolution,
+    "average_pool": synapses.AveragePool,
 }
 REGULARIZERS = {"firing_rate": losses.FiringRate}
 

@@ -58,6 +58,8 @@ class ProjectionSection(_Open):
         "quantised_masked",
         "quantised_signed",
         "quantised_rewired",
+        "convolution",
+        "average_pool",
     ] = "dense"
 
 
