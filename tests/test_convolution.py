@@ -5,6 +5,7 @@ import json
 import math
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -38,10 +39,15 @@ def units(shape):
     return math.prod(shape)
 
 
-def made(kind, key, options):
+def numbers(key, shape, dtype):
+    """An initialiser that compiles nothing."""
+    return jnp.asarray(np.random.default_rng(sum(shape)).standard_normal(shape) / shape[-1] ** 0.5, dtype)
+
+
+def made(kind, options):
     """A projection by itself, with its arrays."""
-    p = kind("a", "b", shape=SHAPE, **options)
-    return p.build(key, (units(p.output_shape), units(SHAPE)), jnp.zeros(()).dtype)
+    p = kind("a", "b", shape=SHAPE, **({"init": numbers} if kind is ex.Convolution else {}), **options)
+    return p.build(jax.random.key(0), (units(p.output_shape), units(SHAPE)), jnp.zeros(()).dtype)
 
 
 def by_hand(p, image):
@@ -67,9 +73,8 @@ CASES = [(ex.Convolution, o) for o in KERNELS.values()] + [(ex.AveragePool, o) f
 
 @pytest.mark.x64
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=[*KERNELS, *WINDOWS])
-def test_it_is_the_sum_over_the_kernel(kind, options, key):
-    p = made(kind, key, options)
-    image = jax.random.normal(key, (3, units(SHAPE)))
+def test_it_is_the_sum_over_the_kernel(kind, options):
+    p, image = made(kind, options), numbers(None, (3, units(SHAPE)), jnp.zeros(()).dtype)
     found = p.drive(p.fan_out(p.effective()), image)
     assert found.shape == (3, units(p.output_shape))
     for one, x in zip(found, image, strict=True):
@@ -107,13 +112,16 @@ def front_end(model, **options):
     return populations, projections
 
 
-def network(populations, projections, key):
-    return ex.Network(populations, projections, inputs={"input": units(SHAPE)}, outputs="readout", key=key)
+def network(populations, projections):
+    drawn = [p if p.given or not p.trainable else p.replace(init=numbers) for p in projections]
+    ends = {"inputs": {"input": units(SHAPE)}, "outputs": "readout"}
+    return ex.Network(populations, drawn, **ends, key=jax.random.key(0))
 
 
-def trial_of(key):
-    inputs = 2 * jax.random.normal(key, (STEPS, BATCH, units(SHAPE)))
-    targets = jax.random.normal(jax.random.fold_in(key, 1), (STEPS, BATCH, OUTPUTS))
+def trial_of():
+    draw = np.random.default_rng(1)
+    inputs = jnp.asarray(2 * draw.standard_normal((STEPS, BATCH, units(SHAPE))))
+    targets = jnp.asarray(draw.standard_normal((STEPS, BATCH, OUTPUTS)))
     return ex.Trial(inputs, targets, lengths=jnp.array([STEPS, STEPS - 5]))
 
 
@@ -124,7 +132,7 @@ def as_matrices(net):
         weight = p.weight if p.matrix else dense_matrix(p)
         bias = False if p.bias is None else jnp.repeat(p.bias, len(weight) // len(p.bias))
         projections.append(ex.Dense(p.pre, p.target, weight=weight, bias=bias, delay=p.delay, name=p.name))
-    return network(dict(net.populations), projections, jax.random.key(0))
+    return network(dict(net.populations), projections)
 
 
 def tied(net, gradient):
@@ -157,16 +165,16 @@ def own(gradient):
 
 MODELS = {"LIF": spiking, "Rate": ex.neurons.Rate, "ALIF": lambda n: ex.neurons.ALIF(n, threshold=0.6, beta=0.3)}
 DENSE_CASES = [
-    pytest.param(m, k, marks=() if (m, k) in {("LIF", "zeros around")} else pytest.mark.nightly)
-    for m, k in itertools.product(MODELS, ("one place at a time", "strides", "zeros around"))
+    pytest.param(m, k, c, marks=() if (m, k, c) == ("LIF", "zeros around", 5) else pytest.mark.nightly)
+    for m, k, c in itertools.product(MODELS, ("one place at a time", "strides", "zeros around"), (None, 5))
 ]
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize(("model", "kernel"), DENSE_CASES)
-def test_it_is_a_matrix_with_tied_weights(model, kernel, key):
+@pytest.mark.parametrize(("model", "kernel", "checkpoint"), DENSE_CASES)
+def test_it_is_a_matrix_with_tied_weights(model, kernel, checkpoint):
     """Outputs, and gradients by BPTT, whole and in chunks, with delays of convolutions."""
-    net, trial = network(*front_end(MODELS[model], **KERNELS[kernel], delay=2), key), trial_of(key)
+    net, trial = network(*front_end(MODELS[model], **KERNELS[kernel], delay=2)), trial_of()
     wide = as_matrices(net)
     record = net.run(trial.inputs, record=("first", "second"))
     np.testing.assert_allclose(record.outputs, wide.run(trial.inputs).outputs, atol=1e-11)
@@ -174,25 +182,26 @@ def test_it_is_a_matrix_with_tied_weights(model, kernel, key):
         assert all(0.02 < float(record[name].mean()) < 0.9 for name in ("first", "second"))
     loss, gradient = ex.rules.BPTT().value_and_grad(wide, trial)
     wanted = tied(net, gradient)
-    for rule in (ex.rules.BPTT(), ex.rules.BPTT(checkpoint=5)):
-        value, found = rule.value_and_grad(net, trial)
-        assert float(value) == pytest.approx(float(loss), rel=1e-12)
-        same(net, found, wanted)
+    value, found = ex.rules.BPTT(checkpoint=checkpoint).value_and_grad(net, trial)
+    assert float(value) == pytest.approx(float(loss), rel=1e-12)
+    same(net, found, wanted)
 
 
 @pytest.mark.x64
-def test_bptt_against_finite_differences(key):
-    net, trial = network(*front_end(ex.neurons.Rate), key), trial_of(key)
+def test_bptt_against_finite_differences():
+    net, trial = network(*front_end(ex.neurons.Rate)), trial_of()
     _, found = ex.rules.BPTT().value_and_grad(net, trial)
-    for name in ("input->first", "deep", "second->second"):
-        projection = net.projections[name]
+    names = ("input->first", "deep", "second->second")
+    whole, apart = jax.flatten_util.ravel_pytree([net.projections[name].weight for name in names])
 
-        def value(weight, name=name, projection=projection):
-            moved = type(net.projections)({**net.projections, name: projection.replace(weight=weight)})
-            target = net.replace(projections=moved).run(trial.inputs).outputs - trial.targets
-            return jnp.sum(trial.valid()[..., None] * target**2) / jnp.sum(trial.valid()) / OUTPUTS
+    def value(weights):
+        moved = dict(net.projections)
+        for name, weight in zip(names, apart(weights), strict=True):
+            moved[name] = moved[name].replace(weight=weight)
+        error = net.replace(projections=type(net.projections)(moved)).run(trial.inputs).outputs - trial.targets
+        return jnp.sum(trial.valid()[..., None] * error**2) / jnp.sum(trial.valid()) / OUTPUTS
 
-        wanted = finite_differences(value, projection.weight)
+    for name, wanted in zip(names, apart(finite_differences(value, whole)), strict=True):
         np.testing.assert_allclose(found.projections[name].weight, wanted, atol=1e-8)
         assert float(jnp.linalg.norm(wanted)) > 1e-4
 
@@ -205,14 +214,14 @@ def told_directly(net):
         if (readout, learner) not in there:
             sizes = net.populations[readout].size, net.populations[learner].size
             more.append(ex.Dense(learner, readout, weight=jnp.zeros(sizes), trainable=False))
-    wider = network(dict(net.populations), [*net.projections.values(), *more], jax.random.key(0))
+    wider = network(dict(net.populations), [*net.projections.values(), *more])
     kept = {name: net.projections.get(name, p) for name, p in wider.projections.items()}
     return wider.replace(feedback=net.feedback, projections=type(net.projections)(kept))
 
 
 FEEDBACK = ("symmetric", "random", "adaptive", "uniform")
 FEEDBACK_CASES = [
-    pytest.param(m, f, marks=() if m == "LIF" and f != "uniform" else pytest.mark.nightly)
+    pytest.param(m, f, marks=() if (m, f) in {("LIF", "random"), ("ALIF", "adaptive")} else pytest.mark.nightly)
     for m, f in itertools.product(MODELS, FEEDBACK)
 ]
 
@@ -220,7 +229,7 @@ FEEDBACK_CASES = [
 @pytest.mark.x64
 @pytest.mark.parametrize(("model", "feedback"), FEEDBACK_CASES)
 def test_eprop_is_the_yardstick_that_cuts(model, feedback, key):
-    net, trial = network(*front_end(MODELS[model]), key), trial_of(key)
+    net, trial = network(*front_end(MODELS[model])), trial_of()
     rule = ex.rules.EProp(feedback=feedback, regularizers=[] if model == "Rate" else [ex.losses.FiringRate(0.1)])
     bound = rule.bind(net, key)
     told = {"symmetric": set(), "adaptive": {"readout->near", "readout->far"}}
@@ -234,69 +243,76 @@ def test_eprop_is_the_yardstick_that_cuts(model, feedback, key):
         np.testing.assert_array_equal(found.feedback[f"readout->{name}"].weight, followed)
 
 
-@pytest.mark.x64
-@pytest.mark.parametrize("feedback", ["symmetric", pytest.param("random", marks=pytest.mark.nightly)])
-def test_straight_onto_a_readout_and_a_port_and_in_reversed_time(feedback, key):
+STRAIGHT = {"symmetric": ex.rules.EProp(), "random": ex.rules.EProp(feedback="random"), "bptt": ex.rules.BPTT()}
+
+
+def straight():
     first = ex.Convolution("input", "first", shape=SHAPE, channels=2, kernel=3, reverse=True)
-    size = units(first.output_shape)
     gate = ex.Convolution("first", "cell.forget", shape=first.output_shape, channels=1, kernel=2, name="gate")
-    wide = units(gate.output_shape)
     onto = ex.Convolution("first", "readout", shape=first.output_shape, channels=2, kernel=(4, 3))
-    populations = {"first": spiking(size), "cell": ex.neurons.LSTM(wide), "readout": ex.neurons.LI(OUTPUTS)}
-    projections = [first, ex.Dense("input", "cell"), gate, onto, ex.Dense("cell", "readout")]
-    net, trial = network(populations, projections, key), trial_of(key)
-    for rule in (ex.rules.BPTT(), ex.rules.EProp(feedback=feedback)):
-        bound = rule.bind(net, key)
-        _, found = rule.value_and_grad(bound, trial)
-        _, wanted = reference_gradient(rule, bound, trial, rule.reference == "local")
-        same(net, found, own(wanted))
+    populations = {"first": spiking(units(first.output_shape)), "cell": ex.neurons.LSTM(units(gate.output_shape))}
+    populations |= {"readout": ex.neurons.LI(OUTPUTS)}
+    return network(populations, [first, ex.Dense("input", "cell"), gate, onto, ex.Dense("cell", "readout")])
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "symmetric" else pytest.mark.nightly) for n in STRAIGHT]
+)
+def test_straight_onto_a_readout_and_a_port_and_in_reversed_time(name, key):
+    net, trial, rule = straight(), trial_of(), STRAIGHT[name]
+    bound = rule.bind(net, key)
+    _, found = rule.value_and_grad(bound, trial)
+    same(net, found, own(reference_gradient(rule, bound, trial, rule.reference == "local")[1]))
+
+
+def test_feedback_that_needs_a_matrix_refuses_a_kernel(key):
+    net = straight()
     with pytest.raises(RuleError, match=r"cannot follow the convolution 'first->readout'.*Relay"):
         ex.rules.EProp(feedback="adaptive").bind(net, key)
     with pytest.raises(RuleError, match=r"deal out.*first->readout"):
-        ex.rules.EProp(feedback="shuffled").value_and_grad(net, trial, key)
+        ex.rules.EProp(feedback="shuffled").value_and_grad(net, trial_of(), key)
 
 
-def events_of(net, key):
-    raster = (jax.random.uniform(key, (STEPS, BATCH, units(SHAPE))) < 0.3).astype(net.dtype)
-    trial = trial_of(key).replace(inputs=raster)
+def events_of(net):
+    raster = jnp.asarray(np.random.default_rng(2).random((STEPS, BATCH, units(SHAPE))) < 0.3, net.dtype)
+    trial = trial_of().replace(inputs=raster)
     return trial, trial.replace(inputs=ex.Events.of(raster))
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("delay", [3, pytest.param(STEPS + 1, marks=pytest.mark.nightly)])
-def test_events_are_rasters(delay, key):
-    net = network(*front_end(spiking, delay=delay), key)
-    raster, events = events_of(net, key)
+@pytest.mark.parametrize("delay", [3, *(pytest.param(d, marks=pytest.mark.nightly) for d in (0, STEPS + 1))])
+def test_events_are_rasters(delay):
+    conv = ex.Convolution("input", "hidden", shape=SHAPE, channels=2, kernel=3, bias=True, delay=delay)
+    populations = {"hidden": spiking(units(conv.output_shape)), "readout": ex.neurons.LI(OUTPUTS)}
+    net = network(populations, [conv, ex.Dense("hidden", "readout")])
+    raster, events = events_of(net)
     np.testing.assert_allclose(net.run(events.inputs).outputs, net.run(raster.inputs).outputs, atol=1e-12)
     (a, found), (b, wanted) = (ex.rules.BPTT().value_and_grad(net, t) for t in (events, raster))
     assert float(a) == pytest.approx(float(b), rel=1e-12)
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(x, y, atol=1e-12)
+    assert delay > STEPS or float(jnp.linalg.norm(found.projections["input->hidden"].weight)) > 1e-3
 
 
 @pytest.mark.x64
-def test_what_is_fixed_may_be_there_online(key):
+@pytest.mark.parametrize("evaluation", ["online", pytest.param("chunked", marks=pytest.mark.nightly)])
+def test_what_is_fixed_may_be_there_online(evaluation):
     """A pooled input, and pooled spikes under broadcast feedback, have nothing that shares a trained weight."""
     pool = ex.AveragePool("input", "small", shape=SHAPE, window=2)
     sizes = units(pool.output_shape)
     populations = {"small": ex.neurons.Relay(sizes), "hidden": spiking(9), "pooled": ex.neurons.Relay(3)}
     populations |= {"readout": ex.neurons.LI(OUTPUTS)}
-    projections = [pool, ex.Dense("small", "hidden"), ex.Dense("hidden", "hidden", autapses=False)]
+    projections = [pool, ex.Dense("small", "hidden", bias=jnp.ones(9)), ex.Dense("hidden", "hidden", autapses=False)]
     projections += [ex.AveragePool("hidden", "pooled", shape=(3, 3, 1), window=(3, 1)), ex.Dense("pooled", "readout")]
-    net, trial = network(populations, projections, key), trial_of(key)
-    net = net.replace(
-        projections=type(net.projections)(
-            {n: p.replace(weight=3 * p.weight) if n == "small->hidden" else p for n, p in net.projections.items()}
-        )
-    )
+    net, trial = network(populations, projections), trial_of()
     wanted = own(ex.rules.EProp(feedback="random").value_and_grad(net, trial)[1])
-    for evaluation in ("online", "chunked"):
-        rule = ex.rules.EProp(feedback="random", evaluation=evaluation, chunk=6)
-        same(net, rule.value_and_grad(net, trial)[1], wanted)
+    rule = ex.rules.EProp(feedback="random", evaluation=evaluation, chunk=6)
+    same(net, rule.value_and_grad(net, trial)[1], wanted)
 
 
-def test_step_by_step_rules_refuse_it_by_name(key):
-    net, trial = network(*front_end(spiking), key), trial_of(key)
+def test_step_by_step_rules_refuse_it_by_name():
+    net, trial = network(*front_end(spiking)), trial_of()
     refused = r"'input->first' is a convolution.*evaluation='offline'"
     for evaluation in ("online", "chunked"):
         with pytest.raises(RuleError, match=refused):
@@ -350,15 +366,15 @@ def test_wrong_sizes_are_refused_with_the_right_ones(key):
         net(neuron=ex.neurons.LSTM)
 
 
-def test_operations_are_those_that_brute_force_counts(key):
+def test_operations_are_those_that_brute_force_counts():
     """Each event at each place, each place that the kernel reaches it from."""
     kernel = {"shape": SHAPE, "channels": 3, "kernel": (3, 2), "stride": (2, 1), "padding": "same"}
     conv = ex.Convolution("input", "hidden", **kernel)
     pool = ex.AveragePool("hidden", "relay", shape=conv.output_shape, window=2, stride=1)
     populations = {"hidden": ex.neurons.LIF(units(conv.output_shape), threshold=0.3)}
     populations |= {"relay": ex.neurons.Relay(units(pool.output_shape)), "readout": ex.neurons.LI(OUTPUTS)}
-    net = network(populations, [conv, pool, ex.Dense("relay", "readout")], key)
-    trial, _ = events_of(net, key)
+    net = network(populations, [conv, pool, ex.Dense("relay", "readout")])
+    trial, _ = events_of(net)
 
     def counted(trial):
         return bill(net, observe(net, trial, net.run(trial.inputs, record=("hidden",)))).items
@@ -439,10 +455,13 @@ validate_every = 2
 """
 
 
-def test_a_recipe_trains_it_and_a_run_is_read_back(tmp_path):
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.nightly)], ids=["run", "energy, report"])
+def test_a_recipe_trains_it_and_a_run_is_read_back(tmp_path, whole):
     (tmp_path / "conv.toml").write_text(RECIPE)
     runner, out = CliRunner(), str(tmp_path / "run")
-    trained = runner.invoke(app, ["train", str(tmp_path / "conv.toml"), "--out", out, "--json"])
+    trained = runner.invoke(
+        app, ["train", str(tmp_path / "conv.toml"), "--out", out, "--json", *([] if whole else ["--no-report"])]
+    )
     assert trained.exit_code == 0, trained.output
     stored = load_run(out)
     before = build(stored.recipe).net.projections
@@ -451,11 +470,11 @@ def test_a_recipe_trains_it_and_a_run_is_read_back(tmp_path):
     assert kernel.shape == (4, 1, 1, 3) and np.any(kernel != before["input->hidden"].weight)
     np.testing.assert_array_equal(pool.weight, jnp.full((1, 1, 1, 2), 0.5))
     assert "4 x 1 x 1 x 3" in stored.network.summary()
-    again = json.loads(runner.invoke(app, ["evaluate", out, "--json"]).stdout)
-    figures = json.loads(trained.stdout)
-    assert again["test_accuracy"] == pytest.approx(figures["test_accuracy"])
-    energy = runner.invoke(app, ["energy", out, "--json"])
-    assert energy.exit_code == 0 and json.loads(energy.stdout)["energy_joules"] == figures["energy_joules"]
+    assert json.loads(trained.stdout)["energy_joules"] > 0
+    if whole:
+        energy = runner.invoke(app, ["energy", out, "--json"])
+        assert energy.exit_code == 0, energy.output
+        assert json.loads(energy.stdout)["energy_joules"] == json.loads(trained.stdout)["energy_joules"]
 
 
 def test_a_wrong_recipe_is_named_by_its_path(tmp_path):
