@@ -99,7 +99,7 @@ def front_end(model, **options):
     second = ex.Convolution("first", "second", shape=first.output_shape, channels=3, kernel=2, bias=True, name="deep")
     again = {"shape": second.output_shape, "channels": 3, "kernel": 3, "padding": "same"}
     near = ex.AveragePool("first", "near", shape=first.output_shape, window=2)
-    far = ex.AveragePool("second", "far", shape=second.output_shape, window=2, stride=1)
+    far = ex.AveragePool("second", "far", shape=second.output_shape, window=2, stride=1, padding="same")
     populations = {
         "first": model(units(first.output_shape)),
         "second": model(units(second.output_shape)),
@@ -272,6 +272,22 @@ def test_feedback_that_needs_a_matrix_refuses_a_kernel(key):
         ex.rules.EProp(feedback="adaptive").bind(net, key)
     with pytest.raises(RuleError, match=r"deal out.*first->readout"):
         ex.rules.EProp(feedback="shuffled").value_and_grad(net, trial_of(), key)
+
+
+def test_adaptive_feedback_goes_only_where_something_learns(key):
+    """Units without state that no learner is behind are told nothing; where nothing can be followed it is said."""
+    pool = ex.AveragePool("input", "small", shape=SHAPE, window=2)
+    conv = ex.Convolution("input", "hidden", shape=SHAPE, channels=3, kernel=3)
+    behind = ex.AveragePool("hidden", "pooled", shape=conv.output_shape, window=2)
+    sizes = {"small": units(pool.output_shape), "pooled": units(behind.output_shape)}
+    populations = {n: ex.neurons.Relay(size) for n, size in sizes.items()}
+    populations |= {"hidden": spiking(units(conv.output_shape)), "readout": ex.neurons.LI(OUTPUTS)}
+    onto = [ex.Dense("small", "readout"), ex.Dense("pooled", "readout")]
+    rule = ex.rules.EProp(feedback="adaptive")
+    assert set(rule.bind(network(populations, [pool, conv, behind, *onto]), key).feedback) == {"readout->pooled"}
+    del populations["pooled"]
+    with pytest.raises(RuleError, match="'hidden' needs a projection hidden->readout"):
+        rule.bind(network(populations, [pool, conv, onto[0]]), key)
 
 
 def events_of(net):

@@ -92,20 +92,21 @@ def traces(content: Content) -> "Figure":
 
 
 def weights(content: Content) -> "Figure":
-    """Every projection's weight matrix, on one symmetric scale each."""
-    projections = list(content.network.projections.items())[:6]
+    """Every projection's weight matrix, on one symmetric scale each; of a convolution a row for each of its kernels."""
+    projections = [(n, p) for n, p in content.network.projections.items() if p.matrix or p.trainable][:6]
     columns = 2
     rows = -(-len(projections) // columns)
     figure, grid = axes(2.3 * rows, rows=rows, columns=columns)
     for axis, (name, projection) in zip(np.ravel(grid), projections):
         matrix = np.asarray(projection.effective())
-        matrix = matrix.reshape(-1, matrix.shape[-1])
+        matrix = matrix.reshape(-1, matrix.shape[-1]) if projection.matrix else matrix.reshape(len(matrix), -1)
         limit = float(np.quantile(np.abs(matrix), 0.99)) or 1.0
         image = axis.imshow(
             matrix, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", rasterized=True
         )
         axis.set_title(name, fontsize=8)
-        axis.set(xlabel="from unit", ylabel="onto unit")
+        ends = ("from unit", "onto unit") if projection.matrix else ("place in the kernel", "onto channel")
+        axis.set(xlabel=ends[0], ylabel=ends[1])
         axis.tick_params(labelsize=7)
         figure.colorbar(image, ax=axis).ax.tick_params(labelsize=7)
     for axis in np.ravel(grid)[len(projections) :]:

@@ -49,9 +49,9 @@ def pairs(net: Network, kind: str | None = None) -> OrderedDict[str, tuple[str, 
     told = [n for n in net.populations if n in own and not stateless(net, n)]
     if kind != "adaptive":
         return OrderedDict((f"{r}->{n}", (r, n)) for r in ends for n in told)
-    passing = [n for n in net.populations if n not in ends and stateless(net, n)]
-    followed = {(r, n) for r in ends for n in [*told, *passing] if _followed(net, n, r)}
     steps = [(p.pre, p.post) for p in net.projections.values() if _passes(net, p)]
+    passing = [n for n in _leading(set(own), [(b, a) for a, b in steps]) if stateless(net, n)]
+    followed = {(r, n) for r in ends for n in [*told, *passing] if _followed(net, n, r)}
     reached = _leading({n for _, n in followed}, steps)
     # What cannot be followed is here too: `draw` refuses it.
     lost = {(r, n) for r in ends for n in told if n not in reached or _forward(net, n, r)}
