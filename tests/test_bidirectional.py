@@ -20,6 +20,11 @@ MODELS = {
 }
 
 
+def some(*daily):
+    """All models, those not named at night only."""
+    return [pytest.param(name, marks=() if name in daily else pytest.mark.nightly) for name in MODELS]
+
+
 def network(make, key):
     """One layer in each direction of time, a second one behind that reads the first's past as its future."""
     populations = {"ahead": make(6), "behind": make(7), "second": make(4), "readout": ex.neurons.LI(OUTPUTS, tau=6.0)}
@@ -55,7 +60,7 @@ def alone(net, ends, inputs, names):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", some("LIF", "Rate"))
 def test_it_is_its_parts_run_one_after_the_other(model, key):
     """Every part forwards in time, on a sequence that was turned by hand."""
     net, x = network(MODELS[model], key), trial_of(key).inputs
@@ -85,7 +90,7 @@ def same(found, wanted, tolerance=1e-9):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", some("ALIF", "LSTM"))
 def test_bptt_is_reverse_mode_through_everything(model, key):
     net, trial = network(MODELS[model], key), trial_of(key)
     rule = ex.rules.BPTT(regularizers=[] if model in ("Rate", "LSTM") else [ex.losses.FiringRate(0.1)])

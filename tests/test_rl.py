@@ -227,7 +227,10 @@ def test_what_a_world_cuts_off_goes_on_at_its_value(key):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("feedback", ["symmetric", "random", "adaptive"])
+@pytest.mark.parametrize(
+    "feedback",
+    [pytest.param(f, marks=() if f == "random" else pytest.mark.nightly) for f in ("symmetric", "random", "adaptive")],
+)
 def test_online_and_offline_are_one_gradient(feedback, key):
     """Episodes that end and such that are cut off, with entropy and a rate regulariser."""
     world = CartPole(length=20, hold=2, units=4, intensity=6.0)

@@ -45,9 +45,10 @@ def _entries(kind: Kind) -> dict[str, str]:
 
         return {name: recipe.load(name).description for name in recipe.names()}
     if kind is Kind.rules:
+        from .. import rl
         from ..rules import RULES
 
-        return {name.lower(): _line(rule) for name, rule in RULES.items()}
+        return {name.lower(): _line(rule) for name, rule in (RULES | rl.RULES).items()}
     if kind is Kind.neurons:
         from ..neurons import MODELS
 
@@ -56,9 +57,10 @@ def _entries(kind: Kind) -> dict[str, str]:
         from ..papers import claims, committed
 
         return {name: _verdicts(committed(name)) for name in claims()}
+    from ..rl import ENVIRONMENTS
     from ..tasks import TASKS
 
-    return {name: _line(task) for name, task in sorted(TASKS.items())}
+    return {name: _line(task) for name, task in sorted((TASKS | ENVIRONMENTS).items())}
 
 
 def _verdicts(results: list[dict[str, Any]]) -> str:
