@@ -21,6 +21,7 @@ from engrax.papers.bellec2020_evidence import (
     Bellec2020SparseSigned,
 )
 from engrax.papers.bellec2020_memory import Bellec2020StoreRecall
+from engrax.papers.bellec2020_reward import Bellec2020Reward
 from engrax.papers.experiment import VERDICTS, Experiment, Found, interval
 from engrax.papers.yin2021 import Yin2021ECG
 
@@ -86,7 +87,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
         calls.append((recipe, tuple(changes), seed))
         return {"seconds": 1.0, **figures[(len(calls) - 1) % len(figures)]}
 
-    for module in ("bellec2020", "bellec2020_evidence", "bellec2020_memory", "yin2021"):
+    for module in ("bellec2020", "bellec2020_evidence", "bellec2020_memory", "bellec2020_reward", "yin2021"):
         monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
     return calls
 
@@ -123,6 +124,17 @@ def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, [{"test_accuracy": x} for x in kept])
     assert run(Bellec2020StoreRecall()).verdict == "partly"
     assert run(Bellec2020StoreRecall(), quick=True).verdict == "untested"
+
+    good = [{"test_return": 1.0 if i < 20 else 480.0, "test_accuracy": 0.95} for i in range(60)]
+    calls = fake(monkeypatch, good)
+    found = run(Bellec2020Reward())
+    assert found.verdict == "holds" and len(calls) == 60 and found.measured["cartpole"]["rewardstdp"] == 480
+    assert sum("network.projections.hidden->hidden.trainable=false" in changes for _, changes, _ in calls) == 15
+    fake(monkeypatch, [{"test_return": 1.0, "test_accuracy": 0.85 if i % 20 < 5 else 0.99} for i in range(60)])
+    assert run(Bellec2020Reward()).verdict == "partly"  # evidence below both bars
+    fake(monkeypatch, [{"test_return": 1.0, "test_accuracy": 0.92}])
+    assert run(Bellec2020Reward()).verdict == "holds"  # at cart-pole no less than the BPTT agent
+    assert run(Bellec2020Reward(), quick=True).verdict == "untested"
 
     losses = [{"untrained_loss": 1.0, "final_validation_loss": x} for x in (0.01, 0.02, 0.03, 0.02, 0.01)]
     fake(monkeypatch, losses)
