@@ -90,7 +90,7 @@ def same(found, wanted, tolerance=1e-9):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("model", some("ALIF", "LSTM"))
+@pytest.mark.parametrize("model", some("ALIF"))
 def test_bptt_is_reverse_mode_through_everything(model, key):
     net, trial = network(MODELS[model], key), trial_of(key)
     rule = ex.rules.BPTT(regularizers=[] if model in ("Rate", "LSTM") else [ex.losses.FiringRate(0.1)])
@@ -116,7 +116,7 @@ def test_bptt_against_finite_differences(key):
         np.testing.assert_allclose(np.asarray(found.projections[name].weight)[free], wanted[free], atol=1e-8)
 
 
-DAILY = {("LIF", "random"), ("ALIF", "adaptive"), ("Rate", "symmetric"), ("LSTM", "uniform")}
+DAILY = {("LIF", "random"), ("ALIF", "adaptive"), ("Rate", "symmetric")}
 
 
 @pytest.mark.x64
@@ -156,6 +156,7 @@ def test_broadcast_without_a_direct_projection_comes_in_the_learners_own_time(tu
     assert float(jnp.linalg.norm(found)) > 1e-3
 
 
+@pytest.mark.nightly
 def test_events_are_turned_as_rasters_are(key):
     net = network(MODELS["LIF"], key)
     raster = (jax.random.uniform(key, (STEPS, BATCH, INPUTS)) < 0.4).astype(jnp.float32)

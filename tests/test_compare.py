@@ -24,6 +24,7 @@ def engrax(*arguments):
     return RUNNER.invoke(app, list(arguments))
 
 
+@pytest.mark.nightly
 def test_rules_side_by_side(tmp_path):
     rules = ("--rules", "bptt,eprop:feedback=random", "--escape", "16")
     done = engrax("compare", "digits", *rules, *SMALL, "--out", "both", "--json")

@@ -63,6 +63,7 @@ def test_lif_gradients_stay_within_the_bound_of_their_rounding(bits, key):
             assert bound.max() < 0.2 * np.abs(exact[name]).max(), name
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_rounding_is_unbiased_and_each_bit_halves_it(key):
     net, trial = network(key), regression(key)
@@ -146,6 +147,7 @@ def test_what_is_held_lies_on_levels_and_its_mean_is_the_trace(key):
     assert not np.asarray(nothing).any()
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_a_stream_with_the_trials_key_is_the_trial(key):
     net, trial = network(key), regression(key)

@@ -297,6 +297,7 @@ def test_workers_end(key):
     assert [hand.process.returncode for hand in hands] == [0, 0]
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_seeds_play_one_after_the_other(fuse):
     both = train(fuse, jax.random.key(3), seeds=[1, 4])

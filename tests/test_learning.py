@@ -176,6 +176,7 @@ def test_rules_and_losses_without_an_online_form_are_refused(key: jax.Array) -> 
         ex.meter.learning(net, trial, ex.rules.EProp(loss=whole))
 
 
+@pytest.mark.nightly
 def test_energy_shows_what_learning_adds(tmp_path) -> None:
     runner, out = CliRunner(), str(tmp_path / "run")
     small = ["network.populations.hidden.size=12", "training.steps=2", "training.batch=8", "rule.evaluation=online"]

@@ -156,6 +156,7 @@ def columns(monkeypatch: pytest.MonkeyPatch, **errors: list[float]) -> None:
     monkeypatch.setattr(table, "column", column)
 
 
+@pytest.mark.nightly
 def test_verdicts_of_evidence_accumulation(monkeypatch: pytest.MonkeyPatch) -> None:
     good, bad = [0.03, 0.04, 0.05, 0.04, 0.03], [0.13, 0.15, 0.14, 0.15, 0.12]
     chance = [0.5, 0.47, 0.48, 0.49, 0.5]

@@ -122,6 +122,7 @@ def test_a_users_model_and_file(tmp_path: Path) -> None:
     read(ex.report(small(ex.tasks.get("npz", path=str(tmp_path / "mine.npz")), Own(4)), tmp_path / "page.html"))
 
 
+@pytest.mark.nightly
 def test_the_command_line_writes_the_same_page_at_once_and_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def test_playing_is_the_loop_written_out(key):
         assert float(played.last[b]) == pytest.approx(0.0 if over else float(y["value"][0, 0]), abs=1e-12)
 
 
+@pytest.mark.nightly
 def test_an_episode_is_the_same_in_whatever_company(key):
     world = Catch(rows=6, columns=5, brightness=5.0, hold=4)
     net, episodes = agent(world, key), world.sample(key, 6)
@@ -118,7 +119,7 @@ def test_an_episode_is_the_same_in_whatever_company(key):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("normalize", [pytest.param(False, marks=pytest.mark.nightly), True])
 def test_bptt_is_the_derivative_of_the_objective(normalize, key):
     """For a smooth network, against reverse mode through the whole loss with actions and advantages held fixed."""
     world = CartPole(length=8, hold=2, units=4)
@@ -175,6 +176,7 @@ def test_reward_based_eprop_is_its_formula(key):
     assert np.abs(weight).max() > 1e-5
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_online_gives_credit_where_actions_count(key):
     world = RewardEvidence(cues=1, cue=6, gap=2, delay=4, recall=4, hold=4, group=3, rate=400.0)
@@ -209,6 +211,7 @@ class Timer(ex.rl.Environment):
         return states[1] % 2 == 0
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_what_a_world_cuts_off_goes_on_at_its_value(key):
     world = Timer()
@@ -362,6 +365,7 @@ def test_an_agent_learns_to_catch(key):
     assert run.validation[0] == max(h["validation_return"] for h in run.history)
 
 
+@pytest.mark.nightly
 def test_resumed_it_is_the_same_run(key, tmp_path):
     world = Catch(rows=4, columns=3, brightness=4.0, hold=4, episodes=20, validation_episodes=20)
     net, rule = agent(world, key), ActorCritic(ex.rules.EProp(feedback="random"))
@@ -410,6 +414,7 @@ def test_what_an_agent_refuses(key):
             rule.value_and_grad(net, world.sample(key, 2))
 
 
+@pytest.mark.nightly
 def test_an_environment_of_ones_own(key):
     """The one that docs/rewards.md shows."""
     import pathlib

@@ -231,7 +231,7 @@ def test_strings_are_scored_by_edit_distance(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"digits": 2}], ids=str)
+@pytest.mark.parametrize("settings", [{}, pytest.param({"digits": 2}, marks=pytest.mark.nightly)], ids=str)
 @pytest.mark.parametrize("name", ["fsdd", "fsdd_strings"])
 def test_digits_hold_to_the_contract(data, name, settings):
     check_task(tasks.get(name, features="mfcc", hold=2, **settings))
