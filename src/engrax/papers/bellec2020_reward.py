@@ -10,23 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from ..training.recipe import load
 from .bellec2020 import PAPER, SOURCE
 from .experiment import Experiment, Found
-from .runs import run_once
+from .runs import frozen, run_once
 
 SEEDS = 5
 # By recipe: the figure, and what an agent of the claim reaches.
 BARS = {"catch": ("return", 0.9), "cartpole": ("return", 475.0), "reward_evidence": ("accuracy", 0.9)}
 AGENTS = ("eprop", "bptt", "frozen", "rewardstdp")
-
-
-def frozen(recipe: str) -> tuple[str, ...]:
-    """Nothing but the readouts' weights learns."""
-    section = load(recipe).network
-    outputs = set(section.outputs.values()) if isinstance(section.outputs, dict) else {section.outputs}
-    kept = [p for p in section.projections if p.post not in outputs]
-    return tuple(f"network.projections.{p.pre}->{p.post}.trainable=false" for p in kept)
 
 
 def returns(

@@ -13,18 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..training.recipe import load
 from .bellec2020 import PAPER, SOURCE
 from .bellec2020_evidence import BUDGETS, Column
 from .bellec2020_evidence import column as evidence_column
 from .experiment import Experiment, Found, interval
-from .runs import run_once
+from .runs import frozen, run_once
 
 SEEDS = 5
 HELD_OUT = (("george", "jackson"), ("lucas", "nicolas"), ("theo", "yweweler"))
 ALONE = "readout only"
 VARIANTS: dict[str, tuple[str, ...]] = {
-    ALONE: (),  # all other projections as they were drawn: `_drawn`
+    ALONE: (),  # all other projections as they were drawn: `runs.frozen`
     "random": (),
     "adaptive": ("rule.feedback=adaptive", "optimizer.kolen_pollack=1e-4"),
     "bptt": (),
@@ -49,13 +48,6 @@ NETWORKS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-def _drawn(recipe: str) -> tuple[str, ...]:
-    """All projections of a recipe but those onto the readout kept as they were drawn."""
-    section = load(recipe).network
-    kept = [p for p in section.projections if p.post != section.outputs]
-    return tuple(f"network.projections.{p.pre}->{p.post}.trainable=false" for p in kept)
-
-
 def column(
     network: str, variant: str, folder: Path, say: Callable[[str], None], seeds: Iterable[int] = range(SEEDS)
 ) -> Column:
@@ -64,7 +56,7 @@ def column(
     runs = []
     for seed in seeds:
         pair = ", ".join(f'"{name}"' for name in HELD_OUT[seed % len(HELD_OUT)])
-        settings = [*changes, f"task.test=[{pair}]", *VARIANTS[variant], *(_drawn(recipe) if variant == ALONE else ())]
+        settings = [*changes, f"task.test=[{pair}]", *VARIANTS[variant], *(frozen(recipe) if variant == ALONE else ())]
         rule = variant if variant == "bptt" else None
         runs.append(run_once(recipe, settings, seed, folder / "speech-runs", say, rule=rule))
     return Column([round(1 - run["test_accuracy"], 6) for run in runs], runs)

@@ -17,6 +17,14 @@ from ..training.store import dumps, read_json, write_json
 from ..training.stored import write_recipe
 
 
+def frozen(recipe: str) -> tuple[str, ...]:
+    """What keeps all projections of a recipe but those onto its readouts as they were drawn."""
+    section = load(recipe).network
+    outputs = set(section.outputs.values()) if isinstance(section.outputs, dict) else {section.outputs}
+    kept = [p for p in section.projections if p.post not in outputs]
+    return tuple(f"network.projections.{p.pre}->{p.post}.trainable=false" for p in kept)
+
+
 def run_once(
     recipe: str,
     changes: Sequence[str],
