@@ -60,7 +60,7 @@ def alone(net, ends, inputs, names):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("model", some("LIF", "Rate"))
+@pytest.mark.parametrize("model", some("Rate"))
 def test_it_is_its_parts_run_one_after_the_other(model, key):
     """Every part forwards in time, on a sequence that was turned by hand."""
     net, x = network(MODELS[model], key), trial_of(key).inputs
@@ -168,6 +168,7 @@ def test_events_are_turned_as_rasters_are(key):
     same(found, wanted, 1e-4)
 
 
+@pytest.mark.nightly
 def test_who_cannot_take_it_says_so(key):
     net, trial = network(MODELS["LIF"], key), trial_of(key)
     for evaluation in ("online", "chunked"):

@@ -204,7 +204,8 @@ ex.fit(net, task, ex.rules.EProp(feedback="random"), optax.adam(0.003), 4000, ba
 
 
 @pytest.mark.slow
-def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.nightly)])
+def test_kills_at_random_moments_change_nothing(tmp_path: Path, kills: int) -> None:
     """Each process is killed (SIGKILL): every second one while it writes a checkpoint, the others anywhere."""
     program = [sys.executable, "-c", KILLED]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -217,7 +218,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
         return [f.name for f in checkpoint.files(out)]
 
     dice, out, halves = random.Random(0), tmp_path / "killed", 0
-    for kill in range(20):
+    for kill in range(kills):
         process = start(out)
         before, deadline = steps(out), time.monotonic() + 120
         while steps(out) == before and process.poll() is None and time.monotonic() < deadline:

@@ -92,6 +92,7 @@ def net(key: jax.Array) -> ex.Network:
     )
 
 
+@pytest.mark.nightly
 def test_rules_take_it_by_name_and_e_prop_offline_alone(key):
     trial = FrameTrial(
         jax.random.normal(key, (12, 4, 2)),

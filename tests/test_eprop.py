@@ -1,6 +1,7 @@
 """e-prop against the paper's own formulas, and as a stream."""
 
 import dataclasses
+import itertools
 
 import equinox as eqx
 import jax
@@ -35,10 +36,16 @@ def regression(key):
     return ex.Trial(spikes, jax.random.normal(key, (STEPS, BATCH, OUTPUTS)))
 
 
+_KINDS = [(0, "full"), (3, "full"), (0, "simplified"), (0, "none")]
+_DAILY = {("offline", 0, "full"), ("online", 0, "simplified"), ("chunked", 3, "full"), ("offline", 0, "none")}
+TRACES = [
+    pytest.param(e, *k, mode, marks=() if mode == "auto" and (e, *k) in _DAILY else pytest.mark.nightly)
+    for mode, e, k in itertools.product(("auto", "off"), ("offline", "online", "chunked"), _KINDS)
+]
+
+
 @pytest.mark.x64
-@pytest.mark.parametrize("evaluation", ["offline", "online", "chunked"])
-@pytest.mark.parametrize(("refractory", "kind"), [(0, "full"), (3, "full"), (0, "simplified"), (0, "none")])
-@pytest.mark.parametrize("mode", ["auto", pytest.param("off", marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(("evaluation", "refractory", "kind", "mode"), TRACES)
 def test_lsnn_traces_are_the_papers(key, evaluation, refractory, kind, mode, monkeypatch):
     """Bellec et al. 2020, Eqs. 22-26 with Eq. 4, summed by hand over units, synapses and time."""
     monkeypatch.setenv("ENGRAX_EVENTS", mode)

@@ -58,7 +58,7 @@ def expected_loss(net, trial, refractory=0):
 
 @pytest.mark.x64
 @pytest.mark.slow
-@pytest.mark.parametrize("refractory", [0.0, 2.0])
+@pytest.mark.parametrize("refractory", [pytest.param(0.0, marks=pytest.mark.nightly), 2.0])
 def test_the_estimate_is_unbiased(key, refractory):
     net, trial = network(key, refractory=refractory), data(key)
     wanted = jnp.concatenate([x.ravel() for x in jax.tree.leaves(expected_loss(net, trial, int(refractory)))])

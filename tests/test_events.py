@@ -94,8 +94,13 @@ def test_nonsense_is_refused(call, message):
         call()
 
 
-@pytest.mark.parametrize("real", [False, True])
-@pytest.mark.parametrize("delay", [None, 3, 40])
+@pytest.mark.parametrize(
+    ("real", "delay"),
+    [
+        *((False, None), (True, 3), (False, 40)),
+        *(pytest.param(*x, marks=pytest.mark.nightly) for x in ((True, None), (False, 3), (True, 40))),
+    ],
+)
 def test_runs(mode, real, delay):
     net, x = network(delay=delay), raster(real)
     first, second = [net.run(given, record=("hidden",)) for given in (ex.Events.of(x), jnp.asarray(x))]

@@ -1,6 +1,7 @@
 """Loops for GPUs in Pallas' interpreter, against the C++ library, JAX's scan, and the compiler's front end."""
 
 import contextlib
+import itertools
 import re
 from functools import partial
 
@@ -233,6 +234,7 @@ def test_gradients_are_equal(by, plans, name, rule):
 
 @pytest.mark.slow
 @pytest.mark.x64
+@pytest.mark.nightly
 def test_runs_and_gradients_map_over_networks(by, plans):
     net, inputs = made("lif", 3, 10)
     trial = trial_of(net, inputs)
@@ -327,8 +329,13 @@ def lowered(dtype="float32", precision="float32", keep=EVERYTHING, held=True):
     assert {*ahead} == {*back} == {1 if held else 3} and len(ahead) >= (1 if held else len(SIZES))
 
 
-@pytest.mark.parametrize("held", [True, False])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("held", "precision"),
+    [
+        pytest.param(h, p, marks=() if h and p == "float32" else pytest.mark.nightly)
+        for h, p in itertools.product([True, False], ["float32", "bfloat16"])
+    ],
+)
 def test_kernels_are_lowered_for_gpus(plans, held, precision):
     plans.hold(held)
     lowered(precision=precision, keep=frozenset(), held=held)
@@ -337,6 +344,7 @@ def test_kernels_are_lowered_for_gpus(plans, held, precision):
 
 
 @pytest.mark.x64
+@pytest.mark.nightly
 def test_kernels_in_double_precision_are_lowered_for_gpus(plans):
     lowered("float64")
 
@@ -359,7 +367,7 @@ def test_precision_has_a_name():
         gpu.ahead(starts, edges, 4, precision="bfloat")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_networks_are_asked_for_bfloat16(monkeypatch, key):
     """By ENGRAX_PRECISION: the gradient turns by little, and networks in double precision keep theirs."""
     populations = {"hidden": LIF(24, tau=8.0, threshold=0.6), "readout": LI(3)}
@@ -384,7 +392,7 @@ def test_networks_are_asked_for_bfloat16(monkeypatch, key):
         ex.rules.BPTT().value_and_grad(net, trial.replace(inputs=inputs[:5], targets=trial.targets[:5]))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_products_of_bfloat16_change_errors_little(plans):
     """Errors come back with weights and deltas that are rounded to 8 bits, along the same run."""
     length = 12

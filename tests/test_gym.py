@@ -81,6 +81,7 @@ def test_an_episode_is_the_same_in_whatever_company_and_processes(key):
     np.testing.assert_allclose(few.last, whole.last[3:], rtol=1e-5)
 
 
+@pytest.mark.nightly
 def test_an_episode_that_is_cut_off_counts_what_was_to_come(key):
     """By the environment's time limit, by a shorter or a longer `length`, or by the environment itself, early."""
     options = {"ends": 0.0}
@@ -207,6 +208,7 @@ def test_ctrl_c_while_a_world_is_at_work(fuse, tmp_path):
     assert run.interrupted and run.steps == 3 and np.isfinite(run.test_return)
 
 
+@pytest.mark.nightly
 def test_a_broken_world_is_named_wherever_it_is_played(fuse, key):
     world = walk(0, options={"fuse": str(fuse), "ends": 0.0}, episodes=2)
     net = agent(world, key)

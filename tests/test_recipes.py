@@ -45,14 +45,26 @@ def parts(request, mine):
 
 def test_the_recipes_that_come_with_engrax():
     speech = {"fsdd", "fsdd_bidirectional", "fsdd_lstm", "fsdd_strings"}
-    worlds = {"cartpole", "catch", "reward_evidence"}
+    worlds = {"cartpole", "catch", "gym", "reward_evidence"}
     assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall", *speech, *worlds}
     for name in recipes.names():
         assert recipes.load(name).description
 
 
-@pytest.mark.parametrize("name", recipes.names())
-@pytest.mark.parametrize("rule", [None, "bptt", "eprop"])
+# By day each kind of recipe once, and BPTT in the one that comes first.
+_DAILY = {(name, None) for name in ("digits", "ecg", "evidence", "fsdd", "npz", "pattern", "catch")} | {
+    ("digits", "bptt")
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        pytest.param(name, rule, marks=() if (name, rule) in _DAILY else pytest.mark.nightly)
+        for rule in (None, "bptt", "eprop")
+        for name in recipes.names()
+    ],
+)
 def test_recipe_gives_finite_loss_and_gradients(name, rule, parts):
     built = parts(name, rule=rule)
     net = built.rule.bind(built.net, jax.random.key(0))

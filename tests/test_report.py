@@ -94,7 +94,10 @@ def test_a_page_has_every_part(tmp_path: Path) -> None:
     ("task", "settings", "hidden"),
     [
         ("pattern", {}, ex.neurons.LIF(6)),
-        ("evidence", {"cues": 1, "cue": 10, "gap": 5, "delay": 5, "recall": 5, "trials": 20}, ex.neurons.LSTM(5)),
+        pytest.param(
+            *("evidence", {"cues": 1, "cue": 10, "gap": 5, "delay": 5, "recall": 5, "trials": 20}, ex.neurons.LSTM(5)),
+            marks=pytest.mark.nightly,
+        ),
         ("digits", {"variant": "pixels", "hold": 1}, ex.neurons.Rate(5)),
     ],
 )

@@ -23,6 +23,7 @@ def parts():
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="on an accelerator seeds are vmapped: sums in another order")
+@pytest.mark.nightly
 def test_a_seed_has_the_same_bits_in_any_company():
     net, task = parts()
 

@@ -188,6 +188,7 @@ def test_frames_are_scored_at_their_last_step_and_recordings_alike(digits, key):
     assert float(table.weights.sum()) == pytest.approx(2)
 
 
+@pytest.mark.nightly
 def test_strings_are_recordings_of_one_speaker_in_a_row(data, key):
     task = tasks.get("fsdd_strings", features="mfcc", hold=1, repeats=2)
     clips = fsdd_files.read()
