@@ -53,6 +53,14 @@ NEURONS = {
         input_scale="leak",
     ),
     "CuBaLIF zero": lambda: ex.neurons.CuBaLIF(5, tau=_per_unit(8.0, 15.0), tau_synapse=4.0, reset="zero"),
+    "AdLIF": lambda: ex.neurons.AdLIF(5, tau_adaptation=_per_unit(40.0, 60.0), gain=ex.trainable(5.0, True)),
+    "AdLIF euler": lambda: ex.neurons.AdLIF(5, a=0.2, gain=5.0, integration="euler", refractory=2.0),
+    "SiLIF": lambda: ex.neurons.SiLIF(5, pace=ex.trainable(jnp.linspace(0.5, 2.0, 5), "log"), a=0.02),
+    "CSiLIF": lambda: ex.neurons.CSiLIF(5, omega=_per_unit(0.05, 0.3)),
+    "BRF": lambda: ex.neurons.BRF(5, omega=_per_unit(5.0, 30.0)),
+    "RF": lambda: ex.neurons.BRF(5, kind="plain"),
+    "BHRF": lambda: ex.neurons.BHRF(5, omega=_per_unit(5.0, 30.0)),
+    "Izhikevich": lambda: ex.neurons.Izhikevich(5),
     "LI": lambda: ex.neurons.LI(5),
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
@@ -74,7 +82,7 @@ RULES = {
 # Daily: every rule on three models, every model on three rules; the whole table, harder models too, runs at night.
 _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate")}
-_DAILY |= {(r, n) for r in _RULES for n in ("CuBaLIF", "LI", "LSTM", "Relay")}
+_DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")}
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
     for r in RULES

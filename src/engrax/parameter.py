@@ -28,31 +28,36 @@ class Parameter(eqx.Module):
     """A trainable parameter. Made by `trainable`; `value` is what the model sees, `raw` what the optimiser moves."""
 
     raw: Float[Array, "..."]
-    positive: bool = eqx.field(static=True)
+    positive: bool | str = eqx.field(static=True)
 
     @property
     def value(self) -> Float[Array, "..."]:
-        """The parameter itself: `raw`, or softplus(raw) for a positive one."""
+        """The parameter itself: `raw`, or for a positive one softplus(raw) or exp(raw)."""
+        if self.positive == "log":
+            return jnp.exp(self.raw)
         return jax.nn.softplus(self.raw) if self.positive else self.raw
 
 
-def trainable(x: ArrayLike | Sequence[float], positive: bool = False) -> Parameter:
+def trainable(x: ArrayLike | Sequence[float], positive: bool | str = False) -> Parameter:
     """Mark a neuron's parameter as trainable.
 
     Args:
         x: the initial value, a scalar or one value a unit.
-        positive: keep it positive by construction (softplus of the stored number, which for values well above 1
-            moves like the value itself). Use it for every time constant.
+        positive: keep it positive by construction. True: softplus of the stored number, which for values well above 1
+            moves like the value itself. "log": its exponential, which moves by shares of the value. Use one of them for
+            every time constant.
 
     Raises:
         ArgumentError: `x` is not finite, or not positive where that was asked.
     """
     value = _as_float("x", x)
-    if not isinstance(positive, bool):
-        raise ArgumentError(f"trainable: positive must be True or False, got {positive!r}.")
+    if not isinstance(positive, bool) and not (isinstance(positive, str) and positive == "log"):
+        raise ArgumentError(f"trainable: positive must be True, False or 'log', got {positive!r}.")
     if positive and not _holds(value > 0):
-        raise ArgumentError(f"trainable(x, positive=True): x must be > 0, got {x!r}.")
-    return Parameter(_inverse_softplus(value) if positive else value, positive)
+        raise ArgumentError(f"trainable(x, positive={positive!r}): x must be > 0, got {x!r}.")
+    if not positive:
+        return Parameter(value, False)
+    return Parameter(jnp.log(value) if positive == "log" else _inverse_softplus(value), positive)
 
 
 def resolve(tree: PyTree) -> PyTree:

@@ -178,8 +178,9 @@ def _parameter(path: str, value: Any, size: int) -> Any:
     number = value["value"] if "value" in value else _groups(f"{path}.groups", value["groups"], size)
     flags = {flag: value.get(flag, False) for flag in ("trainable", "positive")}
     for flag, setting in flags.items():
-        if not isinstance(setting, bool):
-            raise RecipeError(f"{path}.{flag}: must be true or false, got {setting!r}.")
+        if not isinstance(setting, bool) and (flag, setting) != ("positive", "log"):
+            more = ' or "log"' if flag == "positive" else ""
+            raise RecipeError(f"{path}.{flag}: must be true or false{more}, got {setting!r}.")
     if flags["positive"] and not flags["trainable"]:
         raise RecipeError(f"{path}.positive: has a meaning only with trainable = true.")
     if not flags["trainable"]:

@@ -1,0 +1,73 @@
+"""Balanced harmonic resonate-and-fire unit: `BRF` as an equation of second order, a weight on a spring.
+
+    b(t) = damping + d omega^2 / 2 + q(t-1)
+    x(t) = x(t-1) + d v(t-1)
+    v(t) = v(t-1) + d (I(t) - 2 b(t) v(t-1) - omega^2 x(t))
+    z(t) = H(v(t) - theta - q(t-1))
+    q(t) = g q(t-1) + z(t)
+
+x moves first and v takes the new x: a symplectic step, to which d omega^2 / 2 adds a damping that grows with frequency.
+d is what a step of the network is on the unit's own clock. There is no reset: a spike acts through q.
+
+Higuchi, Kairat, Bohte & Otte 2024 and their program, `snn/modules/hrf.py`, where 0.005 omega^2 is d omega^2 / 2 with
+d = 0.01, and the velocity is what spikes.
+"""
+
+from typing import ClassVar, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from .._checks import finite
+from ..parameter import Value, parameter
+from .base import Neuron
+from .surrogates import DoubleGaussian, Surrogate, as_surrogate
+
+
+class BHRFState(NamedTuple):
+    """Velocity (what spikes), place, and what recent spikes add to threshold and damping."""
+
+    voltage: Float[Array, "..."]
+    place: Float[Array, "..."]
+    recent: Float[Array, "..."]
+
+
+class BHRF(Neuron):
+    """Balanced harmonic resonate-and-fire.
+
+    Args:
+        size, damping, threshold, decay, clock, surrogate: as for `BRF`.
+        omega: angular frequency on the unit's clock, > 0.
+
+    State: voltage (the velocity v), place (x), recent (q). All carry gradient.
+
+    Source: Higuchi et al. 2024.
+    """
+
+    omega: Value = parameter("omega", 10.0, minimum=0, exclusive=True)
+    damping: Value = parameter("damping", 1.0, minimum=0)
+    threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
+    decay: Value = parameter("decay", 0.9, minimum=0)
+    clock: float = eqx.field(static=True, default=0.01, converter=lambda x: finite("clock", x, 0, exclusive=True))
+    surrogate: Surrogate = eqx.field(default=DoubleGaussian(), converter=as_surrogate)
+
+    spiking: ClassVar[bool] = True
+
+    @property
+    def macs(self) -> int:
+        """Damping, spring, place and q."""
+        return 4
+
+    def init_state(self) -> BHRFState:
+        zeros = jnp.zeros(self.size, self.threshold.dtype)
+        return BHRFState(zeros, zeros, zeros)
+
+    def step(self, state: BHRFState, current: Array) -> tuple[BHRFState, Array]:
+        d, square = self.clock, jnp.square(self.omega)
+        b = self.damping + d * square / 2 + state.recent
+        place = state.place + d * state.voltage
+        voltage = state.voltage + d * (current - 2 * b * state.voltage - square * place)
+        above = voltage - self.threshold - state.recent
+        spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
+        return BHRFState(voltage, place, self.decay * state.recent + spike), spike
