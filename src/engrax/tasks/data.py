@@ -26,12 +26,14 @@ class DataFile:
         name: file name.
         sha256: checksum in hexadecimal.
         urls: addresses that serve these very bytes, tried in order.
+        alternatives: checksums of the same content packed otherwise, which is as good where it is found.
     """
 
     folder: str
     name: str
     sha256: str
     urls: tuple[str, ...]
+    alternatives: tuple[str, ...] = ()
 
 
 def package(name: str, purpose: str, extra: str = "data") -> Any:
@@ -82,7 +84,7 @@ def fetch(file: DataFile) -> Path:
 
 def _verified(path: Path, file: DataFile) -> Path:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != file.sha256:
+    if found not in (file.sha256, *file.alternatives):
         raise DataError(
             f"{path} is damaged or of another version: its SHA-256 is {found}, expected {file.sha256}. "
             f"Replace or delete it; the right file is at {file.urls[0]}"
