@@ -20,7 +20,7 @@ CURVES = {
 }
 ROWS = {
     **{name: label for name, (label, _) in CURVES.items()},
-    "8-bit weights, 16-bit traces": "8-bit weights, 16-bit traces, batches of 16",
+    "8-bit weights, 16-bit traces": "8-bit weights, 16-bit traces, batches of 8",
     **{f"{bits}-bit weights": f"{bits}-bit weights" for bits in (8, 6, 4)},
     "simplified trace": "simplified slow trace (Eq. 26)",
     "uniform": "uniform broadcast",
