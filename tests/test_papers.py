@@ -13,6 +13,7 @@ from engrax.cli import app
 from engrax.papers import EXPERIMENTS, claim, claims, committed
 from engrax.papers import bellec2020_evidence as table
 from engrax.papers.bellec2020 import Bellec2020Pattern
+from engrax.papers.bellec2020_atari import Bellec2020Atari
 from engrax.papers.bellec2020_evidence import (
     Bellec2020Broadcast,
     Bellec2020Evidence,
@@ -62,7 +63,7 @@ def test_papers_are_shown_and_given_as_json() -> None:
     [
         ("bellec2002", "bellec2020"),
         ("bellec2020/onlin", "Did you mean 'online'"),
-        ("bellec2020/atari", "no experiment for this yet"),
+        ("baldi1991/descent", "no experiment for this yet"),
         ("murray2019", "no experiment for this yet"),
     ],
 )
@@ -87,7 +88,14 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
         calls.append((recipe, tuple(changes), seed))
         return {"seconds": 1.0, **figures[(len(calls) - 1) % len(figures)]}
 
-    for module in ("bellec2020", "bellec2020_evidence", "bellec2020_memory", "bellec2020_reward", "yin2021"):
+    for module in (
+        "bellec2020",
+        "bellec2020_atari",
+        "bellec2020_evidence",
+        "bellec2020_memory",
+        "bellec2020_reward",
+        "yin2021",
+    ):
         monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
     return calls
 
@@ -154,6 +162,15 @@ def columns(monkeypatch: pytest.MonkeyPatch, **errors: list[float]) -> None:
         return table.Column(made, [{"seconds": 1.0, **intact} for _ in made])
 
     monkeypatch.setattr(table, "column", column)
+
+
+def test_pong_is_untested_until_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = [{"game_score": score, "curve": [[30, -1.25], [300, -0.5]]} for score in (-15.0, 2.0)]
+    calls = fake(monkeypatch, figures)
+    lost, won = run(Bellec2020Atari()), run(Bellec2020Atari())
+    assert (lost.verdict, won.verdict) == ("untested", "holds") and "7.7e+06 frames" in won.why
+    assert lost.measured["return of 200 actions"] == {"7.68e+05 frames": -1.25, "7.68e+06 frames": -0.5}
+    assert calls[0][:2] == ("pong", ("training.steps=300",))
 
 
 @pytest.mark.nightly

@@ -45,7 +45,7 @@ def parts(request, mine):
 
 def test_the_recipes_that_come_with_engrax():
     speech = {"fsdd", "fsdd_bidirectional", "fsdd_lstm", "fsdd_strings"}
-    worlds = {"cartpole", "catch", "gym", "reward_evidence"}
+    worlds = {"cartpole", "catch", "gym", "pong", "reward_evidence"}
     assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall", *speech, *worlds}
     for name in recipes.names():
         assert recipes.load(name).description
