@@ -85,7 +85,7 @@ def test_a_damaged_file_is_refused_with_both_checksums(
         monkeypatch.setenv("ENGRAX_DATA", str(tmp_path / "own"))
     with pytest.raises(DataError) as caught:
         shelf.fetch(file())
-    for part in (path, hashlib.sha256(b"other bytes").hexdigest(), file().sha256, NOWHERE):
+    for part in (path, hashlib.sha256(b"other bytes").hexdigest(), file().checksum, NOWHERE):
         assert str(part) in str(caught.value)
     assert path.read_bytes() == b"other bytes"  # nobody's file is deleted
 
@@ -139,7 +139,7 @@ def test_ecg_offline_error_names_the_file(cache: pathlib.Path, monkeypatch: pyte
 def test_checksums_are_those_of_the_data_folder(data: pathlib.Path) -> None:
     listed = dict(reversed(line.split()) for line in (data / "SHA256SUMS").read_text().splitlines())
     for known in (ecg.TRAIN_FILE, ecg.TEST_FILE):
-        assert listed[f"./{known.folder}/{known.name}"] == known.sha256
+        assert listed[f"./{known.folder}/{known.name}"] == known.checksum
         assert shelf.fetch(known) == data / known.folder / known.name
         assert all(url.startswith("https://") and url.endswith(f"/{known.name}") for url in known.urls)
 

@@ -10,6 +10,7 @@ from typing import Any
 from .._scan import subclasses
 from ..errors import TaskError, nearest, unknown
 from .drawn import DrawnTask
+from .event_task import EventTask
 from .speech import SpeechTask
 from .stored import StoredTask
 from .task import Split, Task
@@ -23,7 +24,7 @@ for _class, _task in _concrete.items():
     TASKS[_name if isinstance(_name, str) else _class.lower()] = _task
 globals().update(_concrete)
 
-__all__ = ["TASKS", "DrawnTask", "SpeechTask", "Split", "StoredTask", "Task", "get", "names", *_concrete]
+__all__ = ["TASKS", "DrawnTask", "EventTask", "SpeechTask", "Split", "StoredTask", "Task", "get", "names", *_concrete]
 
 
 def names() -> tuple[str, ...]:

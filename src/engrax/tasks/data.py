@@ -24,14 +24,14 @@ class DataFile:
     Args:
         folder: folder under `ENGRAX_DATA` and under the cache.
         name: file name.
-        sha256: checksum in hexadecimal.
+        checksum: SHA-256 in hexadecimal; or, where its publisher gives no better one, "md5:" and an MD5.
         urls: addresses that serve these very bytes, tried in order.
         alternatives: checksums of the same content packed otherwise, which is as good where it is found.
     """
 
     folder: str
     name: str
-    sha256: str
+    checksum: str
     urls: tuple[str, ...]
     alternatives: tuple[str, ...] = ()
 
@@ -82,11 +82,21 @@ def fetch(file: DataFile) -> Path:
     return _download(file)
 
 
+_CALLED = {"sha256": "SHA-256", "md5": "MD5"}
+
+
+def _checksum(file: DataFile) -> tuple[str, str]:
+    """Its kind and its hexadecimal digits."""
+    kind, _, digits = file.checksum.rpartition(":")
+    return kind or "sha256", digits
+
+
 def _verified(path: Path, file: DataFile) -> Path:
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found not in (file.sha256, *file.alternatives):
+    kind, wanted = _checksum(file)
+    found = hashlib.new(kind, path.read_bytes()).hexdigest()
+    if found not in (wanted, *file.alternatives):
         raise DataError(
-            f"{path} is damaged or of another version: its SHA-256 is {found}, expected {file.sha256}. "
+            f"{path} is damaged or of another version: its {_CALLED[kind]} is {found}, expected {wanted}. "
             f"Replace or delete it; the right file is at {file.urls[0]}"
         )
     return path
@@ -98,7 +108,7 @@ def _download(file: DataFile) -> Path:
     for url in file.urls:
         try:
             folder = str(cache_folder() / file.folder)
-            return Path(pooch.retrieve(url, f"sha256:{file.sha256}", fname=file.name, path=folder))
+            return Path(pooch.retrieve(url, ":".join(_checksum(file)), fname=file.name, path=folder))
         except (OSError, ValueError) as error:  # no network, no such address, no room; wrong checksum
             failures.append(f"  {url}: {error}")
     own = os.environ.get("ENGRAX_DATA")
