@@ -55,7 +55,9 @@ def draw(run: Path, path: Path) -> None:
     axes[5].plot(time, outputs, lw=1.4)
     axes[5].lines[0].set_color(BLUE)
     axes[5].lines[1].set_color(RED)
-    axes[5].legend(["left", "right"], frameon=False, fontsize=8, loc="upper left", ncols=2)
+    axes[5].legend(
+        ["left", "right"], frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.75, 1.1), ncols=2
+    )
     axes[5].set(ylabel="probability", ylim=(0, 1), xlabel="time (ms)", xlim=(0, len(spikes)))
     for axis in axes:
         axis.axvspan(len(spikes) - 150, len(spikes), color="0.9", lw=0, zorder=0)

@@ -60,11 +60,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
     right.axvline(7, color="0.6", ls=":", lw=1)
     right.text(7.2, len(rows) - 0.45, "7 %: the paper's stop", color="0.4", fontsize=8, va="bottom")
     right.set_yticks(range(len(rows)), [ROWS[name] for name in reversed(rows)], fontsize=8)
-    right.set(xlabel="error on 1,000 fresh trials (%): each seed, and the median", xlim=(0, 55))
+    right.set(xlabel="error on 1,000 fresh trials (%), and medians", xlim=(0, 55))
     right.set_ylim(-0.6, len(rows) - 0.1)
     for steps, face in (("after 500", "none"), ("after 2000 iterations", "#0072B2")):
         right.scatter([], [], s=22, facecolors=face, edgecolors="#0072B2", label=steps)
-    right.legend(frameon=False, fontsize=8, loc="lower right")
+    right.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.93))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
