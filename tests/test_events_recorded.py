@@ -1,5 +1,6 @@
 """Recorded events: the files of the Heidelberg sets, written in their format, and what trials are made of them."""
 
+import dataclasses
 import hashlib
 import pathlib
 import zipfile
@@ -10,7 +11,7 @@ import pytest
 
 from engrax import tasks
 from engrax.errors import DataError, TaskError
-from engrax.tasks import heidelberg
+from engrax.tasks import heidelberg, nmnist
 from engrax.testing import check_task
 
 SPEAKERS = {"shd_train": (0, 1, 11), "shd_test": (4, 5, 1)}
@@ -128,3 +129,67 @@ def test_what_settings_are_refused(tmp_path: pathlib.Path) -> None:
     (tmp_path / "shd_test.h5").write_bytes(b"no HDF5")
     with pytest.raises(DataError, match="no file of spikes"):
         tasks.get("shd", folder=str(tmp_path))
+
+
+def encoded(x, y, polarity, when) -> bytes:
+    bits = (x.astype(np.uint64) << 32) | (y.astype(np.uint64) << 24) | (polarity.astype(np.uint64) << 23) | when
+    return b"".join(int(b).to_bytes(5, "big") for b in bits)
+
+
+def test_an_event_cameras_files_are_decoded() -> None:
+    draw = np.random.default_rng(0)
+    x, y, polarity = draw.integers(0, 34, 50), draw.integers(0, 34, 50), draw.integers(0, 2, 50)
+    when = np.sort(draw.integers(0, 2**23, 50)).astype(np.uint64)
+    channel, time = nmnist.decoded(encoded(x, y, polarity, when), "a.bin")
+    np.testing.assert_array_equal(channel, polarity * 1156 + y * 34 + x)
+    np.testing.assert_array_equal(time, when)
+    assert [len(part) for part in nmnist.decoded(b"", "a.bin")] == [0, 0]
+    with pytest.raises(DataError, match="events of 5 bytes each, but has 6"):
+        nmnist.decoded(bytes(6), "a.bin")
+    with pytest.raises(DataError, match="0 to 33, got 34"):
+        nmnist.decoded(bytes([34, 0, 0, 0, 0]), "a.bin")
+
+
+def test_digits_of_an_event_camera(data: pathlib.Path) -> None:
+    task = tasks.get("nmnist")
+    assert {split: task.count(split) for split in task.rows} == {"train": 900, "validation": 100, "test": 100}
+    with np.load(data / "nmnist_small" / "nmnist_small.npz") as file:
+        address, when, offset, label = (file[f"test_{x}"] for x in ("addr", "t_100us", "offset", "label"))
+    trial = next(task.batches("test", 3))
+    assert trial.inputs.shape == (60, 3, 2312)
+    np.testing.assert_array_equal(trial.targets, label[:3])
+    wanted = np.zeros((60, 2312))
+    for a, t in zip(address[offset[2] : offset[3]].astype(int), when[offset[2] : offset[3]] / 10):
+        if t < 300:
+            wanted[int(t // 5), a] = 1
+    np.testing.assert_array_equal(trial.inputs[:, 2], wanted)
+    folds = [tasks.get("nmnist", fold=k) for k in (0, 1, 9)]
+    tested = [set(np.asarray(t.rows["test"]).tolist()) for t in folds]
+    assert [len(t) for t in tested] == [110, 110, 110] and not tested[0] & tested[1] and not tested[1] & tested[2]
+    for one in folds:
+        assert sorted(np.concatenate(list(one.rows.values())).tolist()) == list(range(1100))
+
+
+def test_the_small_part_is_found_in_the_archives(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, draw = tmp_path / "nmnist", np.random.default_rng(0)
+    folder.mkdir()
+    monkeypatch.setenv("ENGRAX_DATA", str(tmp_path))
+    monkeypatch.setitem(nmnist.COUNTS, "small", {"train": 12, "test": 5})
+    for which, file in nmnist.ARCHIVES.items():
+        with zipfile.ZipFile(folder / file.name, "w") as pack:
+            for number in range(15, 0, -1):
+                pixels = draw.integers(0, 34, (2, 30))
+                times = np.sort(draw.integers(0, 300_000, 30)).astype(np.uint64)
+                name = f"{which.title()}/{number % 10}/{number:05d}.bin"
+                pack.writestr(name, encoded(*pixels, draw.integers(0, 2, 30), times))
+        sum = hashlib.md5((folder / file.name).read_bytes()).hexdigest()
+        changed = dataclasses.replace(file, checksum=f"md5:{sum}")
+        monkeypatch.setitem(nmnist.ARCHIVES, which, changed)
+    task = tasks.get("nmnist", binary=False, validation=0.2)
+    assert {split: task.count(split) for split in task.rows} == {"train": 10, "validation": 2, "test": 5}
+    trial = next(task.batches("test", 5))
+    assert trial.targets.tolist() == [1, 2, 3, 4, 5] and trial.inputs.sum((0, 2)).tolist() == [30] * 5
+    check_task(task, batch=2)
+    monkeypatch.setitem(nmnist.COUNTS, "small", {"train": 16, "test": 5})
+    with pytest.raises(DataError, match="must hold 16 files train/DIGIT/NUMBER"):
+        tasks.get("nmnist")

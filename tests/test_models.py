@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import engrax as ex
-from engrax.neurons import BHRF, BRF, AdLIF, CSiLIF, Izhikevich, SiLIF
+from engrax.neurons import BHRF, BRF, GRU, AdLIF, CSiLIF, Izhikevich, SiLIF
 from engrax.parameter import is_parameter
 
 STEPS = 400
@@ -183,6 +183,23 @@ def test_izhikevichs_unit_fires_from_a_known_current_on():
     """With its recovery held at b c = -13, the voltage rests where 0.04 v^2 + 5 v + 153 + I has a root: up to 3.25."""
     spikes = played(Izhikevich(2, a=1e-9, d=0.0), [[3.2, 3.3]] * STEPS)[-1]
     assert spikes[:, 0].sum() == 0 and spikes[:, 1].sum() > 1
+
+
+def test_gru_is_pytorchs_cell(key):
+    """In a network with its projections: input onto three ports, the population onto three."""
+    names = {"input": ("reset", "update", "candidate"), "hidden": ("reset", "update", "recurrent")}
+    projections = [ex.Dense(pre, f"hidden.{port}", bias=True) for pre, ports in names.items() for port in ports]
+    net = ex.Network({"hidden": GRU(3)}, projections, inputs={"input": 2}, outputs="hidden", key=key)
+    x = np.random.default_rng(0).standard_normal((20, 1, 2))
+    weight = {name: (np.asarray(p.weight), np.asarray(p.bias)) for name, p in net.projections.items()}
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+    h, found = np.zeros(3), np.asarray(net.run(jnp.asarray(x)).outputs)[:, 0]
+    for t in range(20):
+        drive = lambda pre, port, y: weight[f"{pre}->hidden.{port}"][0] @ y + weight[f"{pre}->hidden.{port}"][1]
+        r, u = (sigmoid(drive("input", port, x[t, 0]) + drive("hidden", port, h)) for port in ("reset", "update"))
+        n = np.tanh(drive("input", "candidate", x[t, 0]) + r * drive("hidden", "recurrent", h))
+        h = (1 - u) * n + u * h
+        np.testing.assert_allclose(found[t], h, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
