@@ -33,5 +33,8 @@ class Bellec2020StoreRecall(Experiment):
         parts = (medians["alif"] < 0.05) + (medians["lif"] > 0.20)
         spread = {name: float(np.std(values, ddof=1)) for name, values in errors.items()}
         ranges = {name: [min(values), max(values)] for name, values in errors.items()}
-        why = "median error of recalls; the bars are below 5 % with adaptation, above 20 % without"
+        why = (
+            "median error of recalls; the bars are below 5 % with adaptation, above 20 % without, where recurrent "
+            "activity keeps the symbol too (docs/papers.md)"
+        )
         return Found(medians, ("fails", "partly", "holds")[parts], why, spread, ranges, seeds, seconds)
