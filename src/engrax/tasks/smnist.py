@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from ..encoders import Window
 from ..trial import Trial
 from .data import DataFile, fetch
 from .idx import read_idx
@@ -123,9 +124,7 @@ class SMNIST(StoredTask):
         dtype = jnp.result_type(float)
         shown = images[:, self.order].astype(dtype).T / 255
         shown = shown if self.encoding == "grey" else (shown > 0.1).astype(dtype)
-        first = jnp.minimum(jnp.arange(PIXELS, dtype=jnp.int32), PIXELS - self.window)
-        places = first[:, None] + jnp.arange(self.window, dtype=jnp.int32)[None]
-        return Trial(jnp.swapaxes(shown[places], 1, 2), digits)
+        return Trial(Window(self.window)(shown[..., None]), digits)
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of digits named rightly by the mean of the outputs over time."""
