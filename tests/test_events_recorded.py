@@ -11,7 +11,8 @@ import pytest
 
 from engrax import tasks
 from engrax.errors import DataError, TaskError
-from engrax.tasks import heidelberg, nmnist
+from engrax.tasks import EventTask, heidelberg, nmnist
+from engrax.tasks.event_task import EventFile
 from engrax.testing import check_task
 
 SPEAKERS = {"shd_train": (0, 1, 11), "shd_test": (4, 5, 1)}
@@ -144,6 +145,12 @@ def test_an_event_cameras_files_are_decoded() -> None:
     np.testing.assert_array_equal(channel, polarity * 1156 + y * 34 + x)
     np.testing.assert_array_equal(time, when)
     assert [len(part) for part in nmnist.decoded(b"", "a.bin")] == [0, 0]
+    # Row 240 is no event, but 2^13 microseconds more for all that come later.
+    y[[10, 30]], row = 240, np.arange(50)
+    channel, later = nmnist.decoded(encoded(x, y, polarity, when), "a.bin")
+    seen = y != 240
+    np.testing.assert_array_equal(channel, (polarity * 1156 + y * 34 + x)[seen])
+    np.testing.assert_array_equal(later, (when.astype(int) + 8192 * ((row > 10) * 1 + (row > 30)))[seen])
     with pytest.raises(DataError, match="events of 5 bytes each, but has 6"):
         nmnist.decoded(bytes(6), "a.bin")
     with pytest.raises(DataError, match="0 to 33, got 34"):
@@ -192,4 +199,34 @@ def test_the_small_part_is_found_in_the_archives(tmp_path: pathlib.Path, monkeyp
     check_task(task, batch=2)
     monkeypatch.setitem(nmnist.COUNTS, "small", {"train": 16, "test": 5})
     with pytest.raises(DataError, match="must hold 16 files train/DIGIT/NUMBER"):
+        tasks.get("nmnist")
+
+
+def test_events_that_cannot_be_held_are_refused() -> None:
+    class Own(EventTask):
+        @property
+        def output_size(self) -> int:
+            return 2
+
+    def made(steps, units, counts, bins=10, channels=5):
+        arrays = (np.asarray(x, int) for x in (steps, units, counts, [0] * len(counts), [0] * len(counts)))
+        members = dict.fromkeys(("train", "validation", "test"), np.arange(len(counts)))
+        return Own(EventFile(*arrays), members, bins, channels, binary=True, dt=1.0)
+
+    assert not np.any(next(made([], [], [0, 0]).batches("test", 2)).inputs)
+    for arguments, error, message in (
+        (([0], [0], [1], 10, 86400), TaskError, "at most 65536 bins and channels, got 10 and 86400"),
+        (([0], [5], [1]), DataError, "channel 5"),
+        (([10], [0], [1]), DataError, "found bin 10"),
+        (([0, 1], [0, 1], [1]), DataError, "counts of 1 events do not agree"),
+    ):
+        with pytest.raises(error, match=message):
+            made(*arguments)
+
+
+def test_a_damaged_small_part_is_said_to_be(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nmnist_small").mkdir()
+    (tmp_path / "nmnist_small" / "nmnist_small.npz").write_bytes(b"other bytes")
+    monkeypatch.setenv("ENGRAX_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"is damaged or of another version.*Replace or delete it"):
         tasks.get("nmnist")

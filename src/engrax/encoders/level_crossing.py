@@ -33,7 +33,16 @@ class LevelCrossing(eqx.Module):
         self.kind = kind
 
     def __call__(self, x: Float[Array, "time *batch channels"]) -> Float[Array, "time *batch events"]:
-        """Events, 0 or 1: up and down of the first channel, then of the second. There is none at the first step."""
+        """Events, 0 or 1: up and down of the first channel, then of the second. There is none at the first step.
+
+        Raises:
+            ArgumentError: the signal has no axis for channels, or is not of real numbers.
+        """
+        if x.ndim < 2 or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ArgumentError(
+                "LevelCrossing: a signal is (time, ..., channels), of floating-point numbers; for a single channel "
+                f"give x[:, None]. Got {x.dtype}{list(x.shape)}."
+            )
         if self.kind == "difference":
             moved = jnp.concatenate([jnp.zeros_like(x[:1]), x[1:] - x[:-1]])
             up, down = moved >= self.level, moved <= -self.level

@@ -27,8 +27,10 @@ class Window(eqx.Module):
         """Values of one step side by side, the earliest first.
 
         Raises:
-            ArgumentError: the signal has fewer steps than the window.
+            ArgumentError: the signal has no axis for channels, or fewer steps than the window.
         """
+        if x.ndim < 2:
+            raise ArgumentError("Window: a signal is (time, ..., channels); for a single channel give x[:, None].")
         if len(x) < self.size:
             raise ArgumentError(f"Window: a signal of {len(x)} steps is shorter than the window of {self.size}.")
         first = jnp.minimum(jnp.arange(len(x), dtype=jnp.int32), len(x) - self.size)

@@ -5,10 +5,11 @@
     v(t) = alpha r(t) + s (I(t) - w)                       alpha = exp(-dt / tau), s = 1 - alpha
     z(t) = H(v(t) - v_th)
 
-With integration="symplectic" w in the third line is w(t), with "euler" it is w(t-1): forward in both, which gains
-energy where the unit oscillates. Baronig et al. 2025 show that, and call the first SE-adLIF (q = 120, a reset to zero).
+With integration="symplectic" w in the third line is w(t), with "euler" it is w(t-1): forward in both. Where the unit
+oscillates, a step multiplies its energy by alpha rho in the first form and by alpha rho + (1 - alpha) q (1 - rho) a in
+the second, which may exceed 1 (Baronig et al. 2025, who call the first SE-adLIF, with q = 120 and a reset to zero).
 Bittar & Garner's adLIF (2022) is, in their program, of the first kind as well, with another drive: v(t-1) before the
-reset in place of r(t) (coupled="before"), and a factor of 1 in place of q (1 - rho).
+reset in place of r(t) (coupled="before"), and a factor of 1 in place of q (1 - rho), as `SiLIF` has it.
 """
 
 from typing import NamedTuple
@@ -37,7 +38,8 @@ class AdLIF(LIF):
         reset: "zero" discards the voltage after a spike, "subtract" takes the threshold off.
         input_scale: "leak" multiplies current less adaptation by 1 - alpha; "one" takes them as they are.
         tau_adaptation: time constant of the adaptation current, ms.
-        a: adaptation that a unit of voltage drives, >= 0. With a > 0 the unit resonates.
+        a: adaptation that a unit of voltage drives. With a > 0 the unit resonates. From 0 to 1 in SE-adLIF and SiLIF,
+            from -1 to 1 in adLIF.
         b: adaptation that a spike adds, >= 0.
         gain: q, by which both are multiplied.
         integration: "symplectic" or "euler".
@@ -52,7 +54,7 @@ class AdLIF(LIF):
     reset: str = choice("reset", "zero", ("zero", "subtract"))
     input_scale: str = choice("input_scale", "leak", ("one", "leak"))
     tau_adaptation: Value = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)
-    a: Value = parameter("a", 0.5, minimum=0)
+    a: Value = parameter("a", 0.5)
     b: Value = parameter("b", 1.0, minimum=0)
     gain: Value = parameter("gain", 120.0, minimum=0, exclusive=True)
     integration: str = choice("integration", "symplectic", ("symplectic", "euler"))

@@ -7,7 +7,8 @@
     q(t) = g q(t-1) + z(t)
 
 x moves first and v takes the new x: a symplectic step, to which d omega^2 / 2 adds a damping that grows with frequency.
-d is what a step of the network is on the unit's own clock. There is no reset: a spike acts through q.
+It does not grow while (d omega)^2 < 4/3 (1 - d (damping + q)), with room to spare for d omega <= 1. d is what a step of
+the network is on the unit's own clock. There is no reset: a spike acts through q.
 
 Higuchi, Kairat, Bohte & Otte 2024 and their program, `snn/modules/hrf.py`, where 0.005 omega^2 is d omega^2 / 2 with
 d = 0.01, and the velocity is what spikes.
@@ -22,6 +23,7 @@ from jaxtyping import Array, Float
 from .._checks import finite
 from ..parameter import Value, parameter
 from .base import Neuron
+from .brf import bounded, check_omega
 from .surrogates import DoubleGaussian, Surrogate, as_surrogate
 
 
@@ -38,9 +40,12 @@ class BHRF(Neuron):
 
     Args:
         size, damping, threshold, decay, clock, surrogate: as for `BRF`.
-        omega: angular frequency on the unit's clock, > 0.
+        omega: as for `BRF`, for the same bound.
 
     State: voltage (the velocity v), place (x), recent (q). All carry gradient.
+
+    Raises:
+        ArgumentError: omega above 1 / clock.
 
     Source: Higuchi et al. 2024.
     """
@@ -54,6 +59,9 @@ class BHRF(Neuron):
 
     spiking: ClassVar[bool] = True
 
+    def __check_init__(self) -> None:
+        check_omega(self.omega, self.clock)
+
     @property
     def macs(self) -> int:
         """Damping, spring, place and q."""
@@ -64,7 +72,7 @@ class BHRF(Neuron):
         return BHRFState(zeros, zeros, zeros)
 
     def step(self, state: BHRFState, current: Array) -> tuple[BHRFState, Array]:
-        d, square = self.clock, jnp.square(self.omega)
+        d, square = self.clock, jnp.square(bounded(self.omega, self.clock))
         b = self.damping + d * square / 2 + state.recent
         place = state.place + d * state.voltage
         voltage = state.voltage + d * (current - 2 * b * state.voltage - square * place)

@@ -40,8 +40,8 @@ class BRF(Neuron):
 
     Args:
         size: number of units.
-        omega: angular frequency on the unit's clock, > 0 and at most 1 / clock. A turn takes 2 pi / (omega clock)
-            steps of the network.
+        omega: angular frequency on the unit's clock, > 0 and at most 1 / clock; a trained one that passes it counts as
+            the bound. A turn takes 2 pi / (omega clock) steps of the network.
         damping: >= 0, on that clock.
         threshold: theta > 0.
         decay: g of q, a step.
@@ -68,9 +68,7 @@ class BRF(Neuron):
     spiking: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
-        omega = resolve(self.omega)
-        if not isinstance(omega, jax.core.Tracer) and bool(jnp.any(omega * self.clock > 1)):
-            raise ArgumentError(f"omega must be at most 1 / clock = {1 / self.clock:g}, got {omega}.")
+        check_omega(self.omega, self.clock)
 
     @property
     def macs(self) -> int:
@@ -83,13 +81,24 @@ class BRF(Neuron):
 
     def step(self, state: BRFState, current: Array) -> tuple[BRFState, Array]:
         x, y, recent = state
-        d, b = self.clock, -self.damping
+        d, b, omega = self.clock, -self.damping, bounded(self.omega, self.clock)
         held = jnp.zeros_like(x) if recent is None else recent
         if recent is not None:
-            # A frequency that is trained may pass its bound by an update: the root stays above 0, and has a slope.
-            b = b - recent + (jnp.sqrt(jnp.maximum(1 - jnp.square(d * self.omega), 1e-6)) - 1) / d
-        voltage = x + d * (b * x - self.omega * y + current)
+            b = b - recent + (jnp.sqrt(1 - jnp.square(d * omega)) - 1) / d
+        voltage = x + d * (b * x - omega * y + current)
         above = voltage - self.threshold - held
         spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
-        imaginary = y + d * (self.omega * x + b * y)
+        imaginary = y + d * (omega * x + b * y)
         return BRFState(voltage, imaginary, None if recent is None else self.decay * recent + spike), spike
+
+
+def check_omega(omega: Value, clock: float) -> None:
+    """Raise an ArgumentError for a frequency above 1 / clock."""
+    value = resolve(omega)
+    if not isinstance(value, jax.core.Tracer) and bool(jnp.any(value * clock > 1)):
+        raise ArgumentError(f"omega must be at most 1 / clock = {1 / clock:g}, got {value}.")
+
+
+def bounded(omega: Array, clock: float) -> Array:
+    """A frequency, just below the bound where training has passed it; the derivative goes through: it can return."""
+    return omega + jax.lax.stop_gradient(jnp.minimum(omega, 0.999 / clock) - omega)

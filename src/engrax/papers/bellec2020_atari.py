@@ -9,8 +9,8 @@ from .bellec2020 import PAPER, SOURCE
 from .experiment import Experiment, Found
 from .runs import run_once
 
-# 32 episodes of 200 actions of 4 frames each an update.
-UPDATES, FRAMES = 300, 32 * 200 * 4
+# An update: 32 episodes of 175 to 200 actions, of 4 frames each; the mean.
+UPDATES, FRAMES = 300, 24000
 GAMES, ACTIONS = 4, 2000
 QUICK = (
     *("task.length=20", "task.jitter=0", "task.episodes=4", "task.validation_episodes=4"),

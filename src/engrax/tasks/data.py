@@ -95,9 +95,10 @@ def _verified(path: Path, file: DataFile) -> Path:
     kind, wanted = _checksum(file)
     found = hashlib.new(kind, path.read_bytes()).hexdigest()
     if found not in (wanted, *file.alternatives):
+        where = f"; the right file is at {file.urls[0]}" if file.urls else ""
         raise DataError(
             f"{path} is damaged or of another version: its {_CALLED[kind]} is {found}, expected {wanted}. "
-            f"Replace or delete it; the right file is at {file.urls[0]}"
+            f"Replace or delete it{where}."
         )
     return path
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from ..errors import DataError, TaskError
 from ..trial import Trial
 from .scoring import Decisions, trial_accuracy, trial_decisions
 from .stored import StoredTask
@@ -35,6 +36,10 @@ class EventTask(StoredTask):
         bins: steps of a trial. channels: its units. longest: events of the richest recording.
         binary: whether several events of a unit in one bin count as one.
         dt: length of a bin, in the unit of the network's time constants.
+
+    Raises:
+        TaskError: more than 65536 bins or channels, which no event could name in two bytes.
+        DataError: events outside them, counts that are not those of the events, or more events than 2^31.
     """
 
     rows: dict[str, PyTree[Array]]
@@ -58,8 +63,11 @@ class EventTask(StoredTask):
         binary: bool,
         dt: float,
     ) -> None:
+        _check(file, bins, channels)
         self.rows = {split: jnp.asarray(index, jnp.int32) for split, index in members.items()}
-        self.at, self.units = jnp.asarray(file.steps, jnp.uint16), jnp.asarray(file.units, jnp.uint16)
+        # One place at least, so that recordings without an event have something to point at.
+        at, units = (x if len(x) else np.zeros(1) for x in (file.steps, file.units))
+        self.at, self.units = jnp.asarray(at, jnp.uint16), jnp.asarray(units, jnp.uint16)
         self.start = jnp.asarray(np.cumsum(file.counts) - file.counts, jnp.int32)
         self.events, self.labels = jnp.asarray(file.counts, jnp.int32), jnp.asarray(file.labels, jnp.int32)
         self.bins, self.channels, self.binary, self.dt = bins, channels, binary, dt
@@ -91,6 +99,19 @@ class EventTask(StoredTask):
     def decisions(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Decisions:
         """One a recording."""
         return trial_decisions(outputs, trial.targets, trial.valid())
+
+
+def _check(file: EventFile, bins: int, channels: int) -> None:
+    if max(bins, channels) > 2**16:
+        raise TaskError(f"events have at most {2**16} bins and channels, got {bins} and {channels}.")
+    total = len(file.steps)
+    if len(file.units) != total or file.counts.sum() != total or len(file.counts) != len(file.labels):
+        raise DataError(f"{total} bins, {len(file.units)} units and counts of {file.counts.sum()} events do not agree.")
+    if total and (file.steps.max() >= bins or file.units.max() >= channels or total >= 2**31):
+        raise DataError(
+            f"events must lie in {bins} bins and {channels} channels and be fewer than {2**31}; found bin "
+            f"{file.steps.max()}, channel {file.units.max()}, {total} events."
+        )
 
 
 def joined(*files: EventFile) -> EventFile:

@@ -20,6 +20,7 @@ from .settings import boolean, integer, number, word
 from .task import Split
 
 SIDE, DIGITS, FOLDS = 34, 10, 10
+ROUND = 240
 CHANNELS = 2 * SIDE * SIDE
 _SITE = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
 ARCHIVES = {
@@ -112,11 +113,11 @@ def _read(part: str, which: str, bin: float, bins: int) -> EventFile:
         with np.load(path) as file:
             address, when, offset, label = (file[f"{which}_{x}"] for x in ("addr", "t_100us", "offset", "label"))
         return _binned(address.astype(np.int64), when.astype(np.int64) * 100, np.diff(offset), label, bin, bins)
-    samples = list(_archive(fetch(ARCHIVES[which]), which, COUNTS[part][which]))
-    events = [decoded(content, name) for name, _, content in samples]
-    counts = np.array([len(address) for address, _ in events])
-    address, when = (np.concatenate([x[i] for x in events]) for i in range(2))
-    return _binned(address, when, counts, np.array([label for _, label, _ in samples]), bin, bins)
+    files = []
+    for name, digit, content in _archive(fetch(ARCHIVES[which]), which, COUNTS[part][which]):
+        address, when = decoded(content, name)
+        files.append(_binned(address, when, np.array([len(when)]), np.array([digit]), bin, bins))
+    return joined(*files)
 
 
 def _small() -> Path | None:
@@ -144,15 +145,21 @@ def _archive(path: Path, which: str, count: int) -> Iterator[tuple[str, int, byt
 def decoded(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Channel (polarity by row by column) and time (microseconds) of each event of a file.
 
+    Events of row 240 are no events, but say that the clock went round once more: 2^13 microseconds later, from there
+    on, as the publishers' own reader takes them.
+
     Raises:
         DataError: its length is no multiple of 5 bytes, or a pixel lies outside.
     """
     if len(content) % 5:
         raise DataError(f"{name} must be events of 5 bytes each, but has {len(content)} bytes.")
     x, y, high, middle, low = np.frombuffer(content, np.uint8).reshape(-1, 5).astype(np.int64).T
+    seen = y != ROUND
+    when = ((high & 0x7F) << 16 | middle << 8 | low) + 2**13 * np.cumsum(~seen)
+    x, y, high, when = x[seen], y[seen], high[seen], when[seen]
     if len(x) and max(x.max(), y.max()) >= SIDE:
         raise DataError(f"{name}: pixels must be 0 to {SIDE - 1}, got {max(x.max(), y.max())}.")
-    return (high >> 7) * SIDE * SIDE + y * SIDE + x, (high & 0x7F) << 16 | middle << 8 | low
+    return (high >> 7) * SIDE * SIDE + y * SIDE + x, when
 
 
 def _binned(address: Any, when: Any, counts: Any, labels: Any, bin: float, bins: int) -> EventFile:
