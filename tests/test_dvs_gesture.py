@@ -87,7 +87,7 @@ def test_what_is_wrong_is_said(folder: pathlib.Path) -> None:
     for settings, message in (
         ({"validation": (24,)}, r"\[1, 22\]"),
         ({"validation": (1, 22)}, "not all of them"),
-        ({"pool": 5}, "pool divide 128"),
+        ({"pool": 5}, "pool must divide 128"),
         ({"bin": 1e6}, "bins"),
         ({"folder": 3}, "path of a folder"),
     ):

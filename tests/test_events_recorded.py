@@ -121,7 +121,7 @@ def test_what_settings_are_refused(tmp_path: pathlib.Path) -> None:
         ({"validation": (0, 1, 11)}, "not all of them"),
         ({"validation": ()}, "must name speakers"),
         ({"bin": 0.0}, "bin must be"),
-        ({"bin": 5000.0}, "1 to 65535 bins"),
+        ({"bin": 5000.0}, "1 to 65536 bins"),
         ({"pool": 701}, "pool"),
         ({"folder": 3}, "path of a folder"),
     ):

@@ -122,14 +122,14 @@ def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(Bellec2020Evidence()).verdict == "unresolved"
 
     kept, lost = [0.96, 0.97, 0.98, 0.94, 0.97], [0.5, 0.6, 0.7, 0.9, 0.7]
-    fake(monkeypatch, [{"test_accuracy": x} for x in [*kept, *lost]])
+    fake(monkeypatch, [{"test_accuracy": x, "cut_accuracy": 0.5} for x in [*kept, *lost]])
     found = run(Bellec2020StoreRecall())
     assert (
         found.verdict == "holds"
-        and found.measured == {"alif": 0.03, "lif": 0.3}
+        and found.measured == {"alif, cut": 0.5, "alif": 0.03, "lif, cut": 0.5, "lif": 0.3}
         and found.interval["lif"] == [0.1, 0.5]
     )
-    fake(monkeypatch, [{"test_accuracy": x} for x in kept])
+    fake(monkeypatch, [{"test_accuracy": x, "cut_accuracy": 0.5} for x in kept])
     assert run(Bellec2020StoreRecall()).verdict == "partly"
     assert run(Bellec2020StoreRecall(), quick=True).verdict == "untested"
 
@@ -162,6 +162,18 @@ def columns(monkeypatch: pytest.MonkeyPatch, **errors: list[float]) -> None:
         return table.Column(made, [{"seconds": 1.0, **intact} for _ in made])
 
     monkeypatch.setattr(table, "column", column)
+
+
+def test_words_of_a_recipe_may_be_corrected_while_a_run_goes_on(tmp_path: Path) -> None:
+    from engrax.errors import ArgumentError
+    from engrax.training.recipe import load
+    from engrax.training.stored import write_recipe
+
+    recipe = load("digits")
+    write_recipe(tmp_path, recipe)
+    write_recipe(tmp_path, recipe.model_copy(update={"expect": "better", "description": "other"}), resume=True)
+    with pytest.raises(ArgumentError, match=r"^training\.steps: the run in"):
+        write_recipe(tmp_path, load("digits", ["training.steps=3"]), resume=True)
 
 
 def test_pong_is_untested_until_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:

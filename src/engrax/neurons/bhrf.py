@@ -14,17 +14,12 @@ Higuchi, Kairat, Bohte & Otte 2024 and their program, `snn/modules/hrf.py`, wher
 d = 0.01, and the velocity is what spikes.
 """
 
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import finite
-from ..parameter import Value, parameter
-from .base import Neuron
-from .brf import bounded, check_omega
-from .surrogates import DoubleGaussian, Surrogate, as_surrogate
+from .brf import _Oscillator
 
 
 class BHRFState(NamedTuple):
@@ -35,7 +30,7 @@ class BHRFState(NamedTuple):
     recent: Float[Array, "..."]
 
 
-class BHRF(Neuron):
+class BHRF(_Oscillator):
     """Balanced harmonic resonate-and-fire.
 
     Args:
@@ -50,18 +45,6 @@ class BHRF(Neuron):
     Source: Higuchi et al. 2024.
     """
 
-    omega: Value = parameter("omega", 10.0, minimum=0, exclusive=True)
-    damping: Value = parameter("damping", 1.0, minimum=0)
-    threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
-    decay: Value = parameter("decay", 0.9, minimum=0)
-    clock: float = eqx.field(static=True, default=0.01, converter=lambda x: finite("clock", x, 0, exclusive=True))
-    surrogate: Surrogate = eqx.field(default=DoubleGaussian(), converter=as_surrogate)
-
-    spiking: ClassVar[bool] = True
-
-    def __check_init__(self) -> None:
-        check_omega(self.omega, self.clock)
-
     @property
     def macs(self) -> int:
         """Damping, spring, place and q."""
@@ -72,10 +55,9 @@ class BHRF(Neuron):
         return BHRFState(zeros, zeros, zeros)
 
     def step(self, state: BHRFState, current: Array) -> tuple[BHRFState, Array]:
-        d, square = self.clock, jnp.square(bounded(self.omega, self.clock))
+        d, square = self.clock, jnp.square(self._frequency())
         b = self.damping + d * square / 2 + state.recent
         place = state.place + d * state.voltage
         voltage = state.voltage + d * (current - 2 * b * state.voltage - square * place)
-        above = voltage - self.threshold - state.recent
-        spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
+        spike = self._spike(voltage, state.recent)
         return BHRFState(voltage, place, self.decay * state.recent + spike), spike

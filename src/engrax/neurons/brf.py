@@ -35,7 +35,33 @@ class BRFState(NamedTuple):
     recent: Float[Array, "..."] | None
 
 
-class BRF(Neuron):
+class _Oscillator(Neuron):
+    """What `BRF` and `BHRF` share: their parameters, the bound of the frequency, and how they spike."""
+
+    omega: Value = parameter("omega", 10.0, minimum=0, exclusive=True)
+    damping: Value = parameter("damping", 1.0, minimum=0)
+    threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
+    decay: Value = parameter("decay", 0.9, minimum=0)
+    clock: float = eqx.field(static=True, default=0.01, converter=lambda x: finite("clock", x, 0, exclusive=True))
+    surrogate: Surrogate = eqx.field(default=DoubleGaussian(), converter=as_surrogate)
+
+    spiking: ClassVar[bool] = True
+
+    def __check_init__(self) -> None:
+        omega = resolve(self.omega)
+        if not isinstance(omega, jax.core.Tracer) and bool(jnp.any(omega * self.clock > 1)):
+            raise ArgumentError(f"omega must be at most 1 / clock = {1 / self.clock:g}, got {omega}.")
+
+    def _frequency(self) -> Array:
+        """Just below the bound where training has passed it; the derivative goes through: it can return."""
+        return self.omega + jax.lax.stop_gradient(jnp.minimum(self.omega, 0.999 / self.clock) - self.omega)
+
+    def _spike(self, voltage: Array, recent: Array) -> Array:
+        above = voltage - self.threshold - recent
+        return self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
+
+
+class BRF(_Oscillator):
     """Balanced resonate-and-fire.
 
     Args:
@@ -57,18 +83,7 @@ class BRF(Neuron):
     Source: Higuchi et al. 2024.
     """
 
-    omega: Value = parameter("omega", 10.0, minimum=0, exclusive=True)
-    damping: Value = parameter("damping", 1.0, minimum=0)
-    threshold: Value = parameter("threshold", 1.0, minimum=0, exclusive=True)
-    decay: Value = parameter("decay", 0.9, minimum=0)
     kind: str = choice("kind", "balanced", ("balanced", "plain"))
-    clock: float = eqx.field(static=True, default=0.01, converter=lambda x: finite("clock", x, 0, exclusive=True))
-    surrogate: Surrogate = eqx.field(default=DoubleGaussian(), converter=as_surrogate)
-
-    spiking: ClassVar[bool] = True
-
-    def __check_init__(self) -> None:
-        check_omega(self.omega, self.clock)
 
     @property
     def macs(self) -> int:
@@ -81,24 +96,11 @@ class BRF(Neuron):
 
     def step(self, state: BRFState, current: Array) -> tuple[BRFState, Array]:
         x, y, recent = state
-        d, b, omega = self.clock, -self.damping, bounded(self.omega, self.clock)
+        d, b, omega = self.clock, -self.damping, self._frequency()
         held = jnp.zeros_like(x) if recent is None else recent
         if recent is not None:
             b = b - recent + (jnp.sqrt(1 - jnp.square(d * omega)) - 1) / d
         voltage = x + d * (b * x - omega * y + current)
-        above = voltage - self.threshold - held
-        spike = self.surrogate(above, jnp.broadcast_to(self.threshold, above.shape))
+        spike = self._spike(voltage, held)
         imaginary = y + d * (omega * x + b * y)
         return BRFState(voltage, imaginary, None if recent is None else self.decay * recent + spike), spike
-
-
-def check_omega(omega: Value, clock: float) -> None:
-    """Raise an ArgumentError for a frequency above 1 / clock."""
-    value = resolve(omega)
-    if not isinstance(value, jax.core.Tracer) and bool(jnp.any(value * clock > 1)):
-        raise ArgumentError(f"omega must be at most 1 / clock = {1 / clock:g}, got {value}.")
-
-
-def bounded(omega: Array, clock: float) -> Array:
-    """A frequency, just below the bound where training has passed it; the derivative goes through: it can return."""
-    return omega + jax.lax.stop_gradient(jnp.minimum(omega, 0.999 / clock) - omega)

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..errors import DataError, TaskError
 from .aedat import read_aedat
-from .event_task import EventFile, EventTask, joined
-from .settings import boolean, integer, number
-from .task import Split
+from .event_task import EventFile, EventTask, by_person, joined
+from .settings import bins, boolean, integer, number
+from .settings import folder as as_folder
 
 SIDE, GESTURES = 128, 11
 LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
@@ -58,45 +58,36 @@ class DVSGesture(EventTask):
         binary: bool = True,
         dt: float = 1.0,
     ) -> None:
-        if not isinstance(folder, str | os.PathLike):
-            raise TaskError(f"folder must be the path of a folder, got {folder!r}.")
-        bin, seconds = number("bin", 0.0, exclusive=True)(bin), number("seconds", 0.0, exclusive=True)(seconds)
-        pool, binary = integer("pool", 1, SIDE)(pool), boolean("binary")(binary)
-        dt, bins = number("dt", 0.0, exclusive=True)(dt), round(1000 * seconds / bin)
-        if not 1 <= bins <= 2**16 or SIDE % pool:
-            raise TaskError(f"seconds / bin must be 1 to {2**16} bins, and pool divide {SIDE}; got {bins} and {pool}.")
-        there = Path(folder).expanduser()
-        train, test = (_read(there, LISTS[which], bin, bins, pool) for which in ("train", "test"))
-        persons = sorted({int(x) for x in train.who})
-        held = list(validation) if isinstance(validation, Sequence) and not isinstance(validation, str) else []
-        if not held or any(x not in persons for x in held) or set(held) == set(persons):
-            raise TaskError(f"validation must name persons of the training part, {persons}, but not all of them.")
-        out = np.isin(train.who, held)
-        members: dict[Split, np.ndarray] = {
-            "train": np.flatnonzero(~out),
-            "validation": np.flatnonzero(out),
-            "test": len(out) + np.arange(len(test.labels)),
-        }
-        super().__init__(joined(train, test), members, bins, 2 * (SIDE // pool) ** 2, binary, dt)
+        there, (bin, count) = as_folder(folder), bins(bin, seconds)
+        pool, binary, dt = (
+            integer("pool", 1, SIDE)(pool),
+            boolean("binary")(binary),
+            number("dt", 0.0, exclusive=True)(dt),
+        )
+        if SIDE % pool:
+            raise TaskError(f"pool must divide {SIDE}, got {pool}.")
+        train, test = (_read(there, LISTS[which], bin, count, pool) for which in ("train", "test"))
+        members = by_person(train, test, validation, "persons")
+        super().__init__(joined(train, test), members, count, 2 * (SIDE // pool) ** 2, binary, dt)
 
     @property
     def output_size(self) -> int:
         return GESTURES
 
 
-def _read(folder: Path, name: str, bin: float, bins: int, pool: int) -> EventFile:
+def _read(folder: Path, name: str, bin: float, count: int, pool: int) -> EventFile:
     """All gestures of the recordings that a list names."""
     try:
         recordings = [line.strip() for line in (folder / name).read_text().splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{folder / name} cannot be read ({error}).") from error
-    found = [gesture for recording in recordings for gesture in _gestures(folder / recording, bin, bins, pool)]
+    found = [gesture for recording in recordings for gesture in _gestures(folder / recording, bin, count, pool)]
     if not found:
         raise DataError(f"{folder / name} names no recording with a gesture in it.")
     return joined(*found)
 
 
-def _gestures(path: Path, bin: float, bins: int, pool: int) -> list[EventFile]:
+def _gestures(path: Path, bin: float, count: int, pool: int) -> list[EventFile]:
     person = re.match(r"user(\d+)_", path.name)
     if person is None:
         raise DataError(f"{path}: a recording is called userNN_LIGHT.aedat.")
@@ -106,7 +97,7 @@ def _gestures(path: Path, bin: float, bins: int, pool: int) -> list[EventFile]:
     channel = (seen.polarity * side + seen.y // pool) * side + seen.x // pool
     for label, first, last in _labels(path.with_name(f"{path.stem}_labels.csv")):
         step = np.floor((seen.when - first) / (1000 * bin)).astype(np.int64)
-        kept = (seen.when >= first) & (seen.when <= last) & (step < bins)
+        kept = (seen.when >= first) & (seen.when <= last) & (step < count)
         one = np.array([kept.sum()]), np.array([label]), np.array([int(person[1])])
         made.append(EventFile(step[kept].astype(np.uint16), channel[kept].astype(np.uint16), *one))
     return made

@@ -1,7 +1,7 @@
 """Tasks on recorded events (who, when), one class for each recording. Events stay a list until a batch is binned."""
 
 import abc
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt
 from ..errors import DataError, TaskError
 from ..trial import Trial
 from .scoring import Decisions, trial_accuracy, trial_decisions
+from .settings import held_out
 from .stored import StoredTask
 from .task import Split
 
@@ -117,3 +118,10 @@ def _check(file: EventFile, bins: int, channels: int) -> None:
 def joined(*files: EventFile) -> EventFile:
     """Recordings of several files, one file after another."""
     return EventFile(*(np.concatenate(parts) for parts in zip(*files, strict=True)))
+
+
+def by_person(train: EventFile, test: EventFile, validation: Any, whom: str) -> dict[Split, np.ndarray]:
+    """Which recordings of both files, joined, are whose, where people of the training file are held out."""
+    out = np.isin(train.who, held_out(validation, train.who.tolist(), whom))
+    tested = len(out) + np.arange(len(test.labels))
+    return {"train": np.flatnonzero(~out), "validation": np.flatnonzero(out), "test": tested}

@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import DataError, TaskError
+from ..errors import DataError
 from .data import DataFile, fetch, package
-from .event_task import EventFile, EventTask, joined
-from .settings import boolean, integer, number
+from .event_task import EventFile, EventTask, by_person, joined
+from .settings import bins, boolean, integer, number
+from .settings import folder as as_folder
 from .task import SPLITS, Split
 
 UNITS = 700
@@ -65,16 +66,7 @@ class SHD(EventTask):
     ) -> None:
         files, options = _files(("shd_train", "shd_test"), 20, folder, bin, seconds, pool, binary, dt)
         train, test = files
-        speakers = sorted({int(x) for x in train.who})
-        held = list(validation) if isinstance(validation, Sequence) and not isinstance(validation, str) else []
-        if not held or any(x not in speakers for x in held) or set(held) == set(speakers):
-            raise TaskError(f"validation must name speakers of the training file, {speakers}, but not all of them.")
-        out = np.isin(train.who, held)
-        members: dict[Split, np.ndarray] = {
-            "train": np.flatnonzero(~out),
-            "validation": np.flatnonzero(out),
-            "test": len(out) + np.arange(len(test.labels)),
-        }
+        members = by_person(train, test, validation, "speakers")
         super().__init__(joined(train, test), members, **options)
 
     @property
@@ -120,21 +112,16 @@ def _files(
     names: tuple[str, ...], classes: int, folder: Any, bin: float, seconds: float, pool: int, binary: bool, dt: float
 ) -> tuple[list[EventFile], dict[str, Any]]:
     """Files as they were read, and what `EventTask` wants beside recordings and splits."""
-    bin, seconds = number("bin", 0.0, exclusive=True)(bin), number("seconds", 0.0, exclusive=True)(seconds)
-    pool, binary = integer("pool", 1, UNITS)(pool), boolean("binary")(binary)
-    dt, bins = number("dt", 0.0, exclusive=True)(dt), round(1000 * seconds / bin)
-    if not 1 <= bins < 2**16:
-        raise TaskError(f"seconds / bin must be 1 to {2**16 - 1} bins, got {seconds} s of {bin} ms.")
-    files = [read(*_source(name, folder), bin, bins, pool, classes) for name in names]
-    return files, {"bins": bins, "channels": -(-UNITS // pool), "binary": binary, "dt": dt}
+    bin, count = bins(bin, seconds)
+    pool, binary, dt = integer("pool", 1, UNITS)(pool), boolean("binary")(binary), number("dt", 0.0, exclusive=True)(dt)
+    files = [read(*_source(name, folder), bin, count, pool, classes) for name in names]
+    return files, {"bins": count, "channels": -(-UNITS // pool), "binary": binary, "dt": dt}
 
 
 def _source(name: str, folder: Any) -> tuple[Path, Any]:
     """The path of an HDF5 file, for messages, and what h5py opens."""
     if folder is not None:
-        if not isinstance(folder, str | os.PathLike):
-            raise TaskError(f"folder must be the path of a folder, got {folder!r}.")
-        path = Path(folder).expanduser() / f"{name}.h5"
+        path = as_folder(folder) / f"{name}.h5"
         if not path.is_file():
             raise DataError(f"{path} does not exist.")
         return path, path
@@ -148,13 +135,14 @@ def _source(name: str, folder: Any) -> tuple[Path, Any]:
         raise DataError(f"{path} cannot be unpacked ({error}).") from error
 
 
-def read(path: Path, source: Any, bin: float, bins: int, pool: int, classes: int) -> EventFile:
+def read(path: Path, source: Any, bin: float, count: int, pool: int, classes: int) -> EventFile:
     """Recordings of an HDF5 file; `who` is -1 where it names no speakers.
 
     Args:
         path: for messages.
         source: what h5py opens.
-        bin: ms; events from bin number `bins` on are left out.
+        bin: ms.
+        count: of bins; later events are left out.
         pool: channels that become one unit.
         classes: labels are below.
 
@@ -183,7 +171,7 @@ def read(path: Path, source: Any, bin: float, bins: int, pool: int, classes: int
         if len(unit) and (unit.min() < 0 or unit.max() >= UNITS or not np.all(when >= 0)):
             raise DataError(f"{path}: times must be >= 0 and units 0 to {UNITS - 1}.")
         step = np.floor(when * (1000 / bin))
-        steps.append(step[step < bins].astype(np.uint16))
-        kept_units.append((unit[step < bins] // pool).astype(np.uint16))
+        steps.append(step[step < count].astype(np.uint16))
+        kept_units.append((unit[step < count] // pool).astype(np.uint16))
     counts = np.array([len(x) for x in steps])
     return EventFile(np.concatenate(steps), np.concatenate(kept_units), counts, labels, who)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import DataError, TaskError
+from ..errors import DataError
 from .data import DataFile, fetch
 from .event_task import EventFile, EventTask, joined
-from .settings import boolean, integer, number, word
+from .settings import bins, boolean, integer, number, word
 from .task import Split
 
 SIDE, DIGITS, FOLDS = 34, 10, 10
@@ -84,11 +84,8 @@ class NMNIST(EventTask):
         fold = None if fold is None else integer("fold", 0, FOLDS - 1)(fold)
         share = number("validation", 0.0, 0.5, exclusive=True)(validation)
         seed, binary = integer("seed", 0)(seed), boolean("binary")(binary)
-        bin, seconds = number("bin", 0.1)(bin), number("seconds", 0.0, exclusive=True)(seconds)
-        dt, bins = number("dt", 0.0, exclusive=True)(dt), round(1000 * seconds / bin)
-        if not 1 <= bins < 2**16:
-            raise TaskError(f"seconds / bin must be 1 to {2**16 - 1} bins, got {seconds} s of {bin} ms.")
-        train, test = (_read(part, which, bin, bins) for which in ("train", "test"))
+        (bin, count), dt = bins(number("bin", 0.1)(bin), seconds), number("dt", 0.0, exclusive=True)(dt)
+        train, test = (_read(part, which, bin, count) for which in ("train", "test"))
         random, everything = np.random.RandomState(seed), len(train.labels) + len(test.labels)
         if fold is None:
             tested = np.arange(len(train.labels), everything)
@@ -101,22 +98,22 @@ class NMNIST(EventTask):
             "validation": np.sort(rest[:held]),
             "test": tested,
         }
-        super().__init__(joined(train, test), members, bins, CHANNELS, binary, dt)
+        super().__init__(joined(train, test), members, count, CHANNELS, binary, dt)
 
     @property
     def output_size(self) -> int:
         return DIGITS
 
 
-def _read(part: str, which: str, bin: float, bins: int) -> EventFile:
+def _read(part: str, which: str, bin: float, count: int) -> EventFile:
     if part == "small" and (path := _small()) is not None:
         with np.load(path) as file:
             address, when, offset, label = (file[f"{which}_{x}"] for x in ("addr", "t_100us", "offset", "label"))
-        return _binned(address.astype(np.int64), when.astype(np.int64) * 100, np.diff(offset), label, bin, bins)
+        return _binned(address.astype(np.int64), when.astype(np.int64) * 100, np.diff(offset), label, bin, count)
     files = []
     for name, digit, content in _archive(fetch(ARCHIVES[which]), which, COUNTS[part][which]):
         address, when = decoded(content, name)
-        files.append(_binned(address, when, np.array([len(when)]), np.array([digit]), bin, bins))
+        files.append(_binned(address, when, np.array([len(when)]), np.array([digit]), bin, count))
     return joined(*files)
 
 
@@ -162,9 +159,9 @@ def decoded(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
     return (high >> 7) * SIDE * SIDE + y * SIDE + x, when
 
 
-def _binned(address: Any, when: Any, counts: Any, labels: Any, bin: float, bins: int) -> EventFile:
+def _binned(address: Any, when: Any, counts: Any, labels: Any, bin: float, count: int) -> EventFile:
     step = np.floor(when / (1000 * bin)).astype(np.int64)
-    kept = step < bins
+    kept = step < count
     left = np.bincount(np.repeat(np.arange(len(counts)), counts)[kept], minlength=len(counts))
     who = np.full(len(counts), -1)
     return EventFile(step[kept].astype(np.uint16), address[kept].astype(np.uint16), left, labels.astype(np.int64), who)

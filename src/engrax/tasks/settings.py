@@ -1,11 +1,13 @@
 """Checks of what a user may set: each names the setting, says what it was given and what it may be.
 
-The first four make converters, for dataclass fields or as `integer("hold", 1)(value)`; the others check arguments of
-a task's methods.
+The first four make converters, for dataclass fields or as `integer("hold", 1)(value)`; then come settings that tasks on
+recorded data share; the last check arguments of a task's methods.
 """
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError, nearest
@@ -62,6 +64,48 @@ def boolean(name: str) -> Callable[[Any], bool]:
         return x
 
     return convert
+
+
+def folder(x: Any) -> Path:
+    """The path of a folder that a user named.
+
+    Raises:
+        TaskError: `x` is no path.
+    """
+    if not isinstance(x, str | os.PathLike):
+        raise TaskError(f"folder must be the path of a folder, got {x!r}.")
+    return Path(x).expanduser()
+
+
+def held_out(validation: Any, known: Iterable[int], whom: str) -> list[int]:
+    """Who is held out for validation: some of `known`, but not all.
+
+    Args:
+        validation: their numbers.
+        known: everybody in the training part.
+        whom: what they are, for messages.
+
+    Raises:
+        TaskError: nobody, everybody or a stranger is named.
+    """
+    everybody = sorted(set(known))
+    named = list(validation) if isinstance(validation, Sequence) and not isinstance(validation, str) else []
+    if not named or any(x not in everybody for x in named) or set(named) == set(everybody):
+        raise TaskError(f"validation must name {whom} of the training part, {everybody}, but not all of them.")
+    return named
+
+
+def bins(bin: Any, seconds: Any, most: int = 2**16) -> tuple[float, int]:
+    """Length of a bin (ms) and how many make so many seconds.
+
+    Raises:
+        TaskError: a number is impossible, or there is no bin, or more than `most`.
+    """
+    bin, seconds = number("bin", 0.0, exclusive=True)(bin), number("seconds", 0.0, exclusive=True)(seconds)
+    count = round(1000 * seconds / bin)
+    if not 1 <= count <= most:
+        raise TaskError(f"seconds / bin must be 1 to {most} bins, got {seconds} s of {bin} ms.")
+    return bin, count
 
 
 def check_split(split: Any) -> Split:

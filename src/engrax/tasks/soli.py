@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..errors import DataError, TaskError
+from ..errors import DataError
 from ..trial import Trial
 from .data import package
 from .scoring import step_accuracy, step_weights
-from .settings import integer, number
+from .settings import folder as as_folder
+from .settings import held_out, integer, number
 from .stored import StoredTask
 
 PIXELS, GESTURES = 1024, 11
@@ -64,15 +65,11 @@ class SoLi(StoredTask):
         hold: int = 1,
         dt: float = 1.0,
     ) -> None:
-        if not isinstance(folder, str | os.PathLike):
-            raise TaskError(f"folder must be the path of a folder, got {folder!r}.")
         channel, frames = integer("channel", 0, 3)(channel), integer("frames", 1)(frames)
         self.hold, self.dt = integer("hold", 1)(hold), number("dt", 0.0, exclusive=True)(dt)
-        lists = _lists(Path(folder).expanduser())
+        lists = _lists(as_folder(folder))
         sessions = sorted({session for _, session in lists["train"]})
-        held = sessions[-1:] if validation is None else list(validation) if not isinstance(validation, str) else []
-        if not held or any(x not in sessions for x in held) or set(held) == set(sessions):
-            raise TaskError(f"validation must name sessions of the training list, {sessions}, but not all of them.")
+        held = held_out(sessions[-1:] if validation is None else validation, sessions, "sessions")
         parts = {
             "train": [x for x in lists["train"] if x[1] not in held],
             "validation": [x for x in lists["train"] if x[1] in held],

@@ -13,6 +13,7 @@ from ..errors import DataError, TaskError
 from ..trial import Trial
 from .data import DataFile, fetch
 from .scoring import Decisions, step_weights, trial_accuracy, trial_decisions
+from .settings import folder as as_folder
 from .settings import integer, number
 from .stored import StoredTask
 from .ts import Cases, read_ts
@@ -111,9 +112,7 @@ def _path(problem: Any, part: str, folder: Any) -> Path:
         raise TaskError(f"problem must be the name of a problem, such as 'JapaneseVowels', got {problem!r}.")
     name = f"{problem}_{part}.ts"
     if folder is not None:
-        if not isinstance(folder, str | os.PathLike):
-            raise TaskError(f"folder must be the path of a folder, got {folder!r}.")
-        path = Path(folder).expanduser() / name
+        path = as_folder(folder) / name
         if not path.is_file():
             raise DataError(f"{path} does not exist.")
         return path

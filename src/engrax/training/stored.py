@@ -36,6 +36,10 @@ class Stored(NamedTuple):
     result: dict[str, Any]
 
 
+# What a recipe says of itself, which may be corrected while a run of it goes on.
+WORDS = {"description", "expect"}
+
+
 def write_recipe(folder: Path, recipe: Recipe, resume: bool = False) -> None:
     """Write the resolved recipe, and the versions of what runs it, into a run's folder.
 
@@ -45,8 +49,8 @@ def write_recipe(folder: Path, recipe: Recipe, resume: bool = False) -> None:
     ours = recipe.model_dump(exclude_none=True)
     path = folder / FILE
     if resume and path.exists():
-        theirs = read_recipe(folder).model_dump(exclude_none=True)
-        for key, (old, new) in _differences(theirs, ours):
+        theirs, told = (x.model_dump(exclude_none=True, exclude=WORDS) for x in (read_recipe(folder), recipe))
+        for key, (old, new) in _differences(theirs, told):
             raise ArgumentError(
                 f"{key}: the run in {folder} was made with {old!r}, and cannot go on with {new!r}. "
                 "Give the same recipe and settings, or another folder."
