@@ -1,7 +1,7 @@
 """Evidence accumulation by BPTT, by variants of e-prop and without what these need: table, curves and a close look.
 
     python benchmarks/evidence.py                         # hours; resumes run by run
-    python benchmarks/evidence.py --variants random,bptt --seeds 1
+    python benchmarks/evidence.py --variants random bptt --seeds 1
     python benchmarks/evidence.py --picture-only          # from results/evidence.json
     python benchmarks/evidence.py --look FOLDER           # a trained network, step by step; FOLDER is that of its run
 
@@ -38,7 +38,7 @@ AT_ONE = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variants", default=",".join(VARIANTS))
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="VARIANT")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "papers" / "bellec2020")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "evidence.json")
@@ -52,7 +52,7 @@ def main() -> None:
         draw(options.look, pictures / "evidence_look.png")
         return
     if not options.picture_only:
-        table(options.variants.split(","), options.seeds, options.runs, options.out)
+        table(options.variants, options.seeds, options.runs, options.out)
     from evidence_picture import draw as draw_curves
 
     draw_curves(json.loads(options.out.read_text()), pictures / "evidence.png")
