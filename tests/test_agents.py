@@ -9,8 +9,12 @@ import pytest
 import engrax as ex
 from agents import agent
 from engrax.errors import ArgumentError, RuleError
+from engrax.papers import bellec2020_reward
+from engrax.papers.runs import frozen
 from engrax.rl import ActorCritic, Played, play
 from engrax.rl.environments import CartPole, Catch
+from engrax.training.build import build
+from engrax.training.recipe import load
 
 
 @pytest.mark.nightly
@@ -143,3 +147,12 @@ def test_an_agent_from_the_command_line(tmp_path, monkeypatch):
     assert all(-1 <= pair[rule]["test_return"] <= 1 for rule in ("bptt", "eprop"))
     cosines = {rule: [at["projections"]["all"]["cosine"] for at in one["alignment"]] for rule, one in pair.items()}
     assert cosines["bptt"] == pytest.approx([1, 1], abs=1e-5) and max(cosines["eprop"]) < 0.9999
+
+
+@pytest.mark.parametrize("recipe", bellec2020_reward.BARS)
+@pytest.mark.parametrize("agent", bellec2020_reward.AGENTS)
+def test_every_agent_of_the_paper_takes_each_recipe(recipe, agent):
+    rule = agent if agent in ("bptt", "rewardstdp") else None
+    built = build(load(recipe, frozen(recipe) if agent == "frozen" else (), rule))
+    hidden = [p for p in built.net.projections.values() if p.post == "hidden"]
+    assert all(p.trainable == (agent != "frozen") for p in hidden)

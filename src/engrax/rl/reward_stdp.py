@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import finite
-from ..errors import ArgumentError, RuleError
+from ..errors import RuleError
+from ..losses import FiringRate
 from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Cotangents
@@ -42,7 +43,7 @@ class RewardSTDP(Rule):
     Args:
         tau_plus, tau_minus: ms, of the traces of earlier pre- and postsynaptic spikes.
         potentiation, depression: A+ and A-, of a pair pre before post and post before pre.
-        loss, reduction, scale: see `Rule`. Rate regularisers have no say in it and are refused.
+        loss, reduction, scale: see `Rule`. It takes no regularisers: spikes and reward are all it knows.
 
     Source: Florian 2007, Neural Computation 19:1468-1502 (MSTDPET); advantages in place of rewards as in Fremaux &
     Gerstner 2016.
@@ -50,14 +51,11 @@ class RewardSTDP(Rule):
 
     reference: ClassVar[str | None] = None
 
+    regularizers: tuple[FiringRate, ...] = eqx.field(static=True, init=False, default=())
     tau_plus: float = eqx.field(static=True, default=20.0, converter=_positive("tau_plus"))
     tau_minus: float = eqx.field(static=True, default=20.0, converter=_positive("tau_minus"))
     potentiation: float = eqx.field(static=True, default=1.0, converter=_positive("potentiation"))
     depression: float = eqx.field(static=True, default=1.0, converter=_positive("depression"))
-
-    def __check_init__(self) -> None:
-        if self.regularizers:
-            raise ArgumentError("RewardSTDP knows spikes and reward alone: leave out the regularizers.")
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         if not isinstance(trial, Reinforced):
