@@ -35,7 +35,7 @@ def parts(request, mine):
     """Builds a recipe by name; those on recordings need the real data."""
 
     def make(name, *changes, rule=None):
-        if name.startswith(("ecg", "fsdd")):
+        if name.startswith(("yin2021/", "fsdd")):
             request.getfixturevalue("data")
         path = (f"task.path={str(mine)!r}",) if name == "npz" else ()
         return build(recipes.load(name, (*path, *changes), rule))
@@ -46,13 +46,14 @@ def parts(request, mine):
 def test_the_recipes_that_come_with_engrax():
     speech = {"fsdd", "fsdd_bidirectional", "fsdd_lstm", "fsdd_strings"}
     worlds = {"cartpole", "catch", "gym", "pong", "reward_evidence"}
-    assert set(recipes.names()) == {"digits", "ecg", "evidence", "npz", "pattern", "store_recall", *speech, *worlds}
+    own = {"digits", "evidence", "npz", "pattern", "store_recall", *speech, *worlds}
+    assert {name for name in recipes.names() if "/" not in name} == own
     for name in recipes.names():
         assert recipes.load(name).description
 
 
 # By day each kind of recipe once, and BPTT in the one that comes first.
-_DAILY = {(name, None) for name in ("digits", "ecg", "evidence", "fsdd", "npz", "pattern", "catch")} | {
+_DAILY = {(name, None) for name in ("digits", "yin2021/ecg", "evidence", "fsdd", "npz", "pattern", "catch")} | {
     ("digits", "bptt")
 }
 
@@ -79,7 +80,7 @@ def test_recipe_gives_finite_loss_and_gradients(name, rule, parts):
 
 
 def test_ecg_is_the_published_network(parts):
-    built = parts("ecg")
+    built = parts("yin2021/ecg")
     net = built.net
     assert net.inputs == {"input": 4} and net.output_specs[0][1:] == ("readout", "voltage")
     hidden, readout = net.populations["hidden"], net.populations["readout"]
@@ -308,3 +309,9 @@ def test_files_that_are_no_recipes(tmp_path):
         build(recipes.load("npz"))
     with pytest.raises(DataError, match="there is no file"):
         build(recipes.load("npz", ["task.path=/no/such/file.npz"]))
+
+
+def test_a_recipe_in_a_folder_has_a_short_name_where_no_other_has_it():
+    assert recipes.load("ecg") == recipes.load("yin2021/ecg")
+    with pytest.raises(RecipeError, match="yin2021/ecg"):
+        recipes.load("yin2021/ekg")

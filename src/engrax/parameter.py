@@ -11,8 +11,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
+from ._checks import finite
 from .errors import ArgumentError
 
 
@@ -28,36 +29,100 @@ class Parameter(eqx.Module):
     """A trainable parameter. Made by `trainable`; `value` is what the model sees, `raw` what the optimiser moves."""
 
     raw: Float[Array, "..."]
-    positive: bool | str = eqx.field(static=True)
+    positive: bool | str = eqx.field(static=True, default=False)
+    bounds: tuple[float, float] | None = eqx.field(static=True, default=None)
+    prior: tuple[str, float, float] | None = eqx.field(static=True, default=None)
 
     @property
     def value(self) -> Float[Array, "..."]:
-        """The parameter itself: `raw`, or for a positive one softplus(raw) or exp(raw)."""
+        """The parameter itself: `raw`, or what keeps it positive or within its bounds."""
+        if self.bounds is not None:
+            low, high = self.bounds
+            return low + (high - low) * jax.nn.sigmoid(self.raw)
         if self.positive == "log":
             return jnp.exp(self.raw)
         return jax.nn.softplus(self.raw) if self.positive else self.raw
 
+    def draw(self, key: PRNGKeyArray) -> "Parameter":
+        """The same with each unit's value drawn from `prior`: ("normal", mean, spread) or ("uniform", low, high)."""
+        assert self.prior is not None
+        kind, first, second = self.prior
+        shape, dtype = self.raw.shape, self.raw.dtype
+        if kind == "uniform":
+            return self.at(jax.random.uniform(key, shape, dtype, first, second))
+        return self.at(first + second * jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype))
 
-def trainable(x: ArrayLike | Sequence[float], positive: bool | str = False) -> Parameter:
+    def at(self, value: Float[Array, "..."]) -> "Parameter":
+        """The same parameter with another value."""
+        return Parameter(_raw(value, self.positive, self.bounds), self.positive, self.bounds, self.prior)
+
+
+def trainable(
+    x: ArrayLike | Sequence[float] | None = None,
+    positive: bool | str = False,
+    *,
+    bounds: Sequence[float] | None = None,
+    spread: float = 0.0,
+) -> Parameter:
     """Mark a neuron's parameter as trainable.
 
     Args:
-        x: the initial value, a scalar or one value a unit.
+        x: the initial value, a scalar or one value a unit. None, with bounds: each unit's is drawn evenly within them.
         positive: keep it positive by construction. True: softplus of the stored number, which for values well above 1
-            moves like the value itself. "log": its exponential, which moves by shares of the value. Use one of them for
-            every time constant.
+            moves like the value itself. "log": its exponential, which moves by shares of the value. Use one of them, or
+            bounds, for every time constant.
+        bounds: (low, high), between which the value stays by construction: a sigmoid of the stored number.
+        spread: standard deviation of the units' initial values about x; none is further from it than twice that.
+
+    Values are drawn when a network is, by its key and by `net.initialize`; until then all are x, or midway.
 
     Raises:
-        ArgumentError: `x` is not finite, or not positive where that was asked.
+        ArgumentError: `x` is not finite, or not positive or within the bounds where that was asked, or may be drawn so.
     """
-    value = _as_float("x", x)
     if not isinstance(positive, bool) and not (isinstance(positive, str) and positive == "log"):
         raise ArgumentError(f"trainable: positive must be True, False or 'log', got {positive!r}.")
-    if positive and not _holds(value > 0):
-        raise ArgumentError(f"trainable(x, positive={positive!r}): x must be > 0, got {x!r}.")
-    if not positive:
-        return Parameter(value, False)
-    return Parameter(jnp.log(value) if positive == "log" else _inverse_softplus(value), positive)
+    limits = None if bounds is None else _bounds(bounds)
+    if limits is not None and positive:
+        raise ArgumentError("trainable: give positive or bounds, not both.")
+    spread = finite("trainable: spread", spread, 0)
+    if x is None:
+        if limits is None or spread:
+            raise ArgumentError("trainable: give x, or bounds alone, within which each unit's value is drawn.")
+        low, high = limits
+        # Where a sigmoid has a slope left.
+        edge = 0.01 * (high - low)
+        middle = _as_float("x", (low + high) / 2)
+        return Parameter(_raw(middle, False, limits), False, limits, ("uniform", low + edge, high - edge))
+    value = _as_float("x", x)
+    if spread and value.ndim:
+        raise ArgumentError(f"trainable: a spread needs one x to spread about, got {x!r}.")
+    low, high = limits or (0.0 if positive else -np.inf, np.inf)
+    if not _holds((value - 2 * spread > low) & (value + 2 * spread < high)):
+        asked = f"bounds={limits}" if limits else f"positive={positive!r}"
+        must = "lie between them" if limits else "be > 0"
+        more = f" by more than 2 spreads of {spread:g}" if spread else ""
+        raise ArgumentError(f"trainable(x, {asked}): x must {must}{more}, got {x!r}.")
+    prior = ("normal", float(value), spread) if spread else None
+    return Parameter(_raw(value, positive, limits), positive, limits, prior)
+
+
+def _raw(value: Array, positive: bool | str, bounds: tuple[float, float] | None) -> Array:
+    if bounds is not None:
+        low, high = bounds
+        return jnp.log(value - low) - jnp.log(high - value)
+    if positive == "log":
+        return jnp.log(value)
+    return _inverse_softplus(value) if positive else value
+
+
+def _bounds(x: Any) -> tuple[float, float]:
+    pair = list(x) if isinstance(x, Sequence | np.ndarray) and not isinstance(x, str) else []
+    if len(pair) != 2:
+        raise ArgumentError(f"trainable: bounds must be (low, high), got {x!r}.")
+    low, high = (finite("trainable: bounds", end) for end in pair)
+    if not low < high:
+        raise ArgumentError(f"trainable: the lower of the bounds must be less than the upper, got {x!r}.")
+    return low, high
 
 
 def resolve(tree: PyTree) -> PyTree:

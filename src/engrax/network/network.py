@@ -116,7 +116,21 @@ class Network(eqx.Module):
         self.single_output, self.output_specs = check_outputs(outputs, self.populations)
         self.feedback = OrderedDict()
         self.projections = self._build(key)
-        self.populations = OrderedDict((n, _typed(p, self.dtype)) for n, p in self.populations.items())
+        self.populations = OrderedDict((n, _typed(p, self.dtype)) for n, p in self._drawn(key).items())
+
+    def _drawn(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Neuron]":
+        """The populations, parameters that are drawn one a unit."""
+        # Projections have the keys that `key` is split into: this one is of another kind.
+        base = None if key is None else jax.random.fold_in(key, 2**32 - 1)
+        drawn = OrderedDict()
+        for i, (name, population) in enumerate(self.populations.items()):
+            parts, shape = jax.tree.flatten(population, is_leaf=is_parameter)
+            for j, part in enumerate(parts):
+                if is_parameter(part) and part.prior is not None:
+                    part = part.at(jnp.broadcast_to(part.value, population.size))
+                    parts[j] = part if base is None else part.draw(jax.random.fold_in(base, 1000 * i + j))
+            drawn[name] = jax.tree.unflatten(shape, parts)
+        return drawn
 
     def _build(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Projection]":
         sizes = dict(self.input_sizes) | {n: p.size for n, p in self.populations.items()}
@@ -149,9 +163,10 @@ class Network(eqx.Module):
         return dict(self.input_sizes)
 
     def initialize(self, key: PRNGKeyArray) -> "Network":
-        """A copy with every weight that was not given drawn anew (feedback weights are a rule's: see `rule.bind`)."""
+        """A copy with every weight that was not given and every parameter with a spread drawn anew (feedback weights
+        are a rule's: see `rule.bind`)."""
         check_key(key)
-        return self.replace(projections=self._build(key))
+        return self.replace(projections=self._build(key), populations=self._drawn(key))
 
     def constrain(self, key: PRNGKeyArray | None = None) -> "Network":
         """A copy with what projections forbid put right after an update: no autapses, no masked connections, no wrong

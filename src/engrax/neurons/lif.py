@@ -176,4 +176,11 @@ class LIF(Neuron):
 
 
 def _times(x: Array | Parameter, factor: Array) -> Array | Parameter:
-    return trainable(x.value * factor, x.positive) if isinstance(x, Parameter) else x * factor
+    if not isinstance(x, Parameter):
+        return x * factor
+    if x.bounds is None:
+        return trainable(x.value * factor, x.positive)
+    by = np.unique(np.asarray(factor))
+    if by.size > 1:
+        raise ArgumentError("a parameter with bounds cannot be converted where each unit has a factor of its own.")
+    return trainable(x.value * factor, bounds=[float(by[0]) * end for end in x.bounds])

@@ -48,7 +48,7 @@ def run_once(
     chosen = load(recipe, changes, rule)
     settings = chosen.model_dump(exclude_none=True, exclude={"description", "expect"})
     name = hashlib.sha256(dumps([settings, seed, untrained]).encode()).hexdigest()[:12]
-    path = folder / f"{recipe}-{seed}-{name}.json"
+    path = folder / f"{recipe.rpartition('/')[2]}-{seed}-{name}.json"
     if path.is_file():
         known: dict[str, Any] = read_json(path)
         say(f"{path.stem}: already there")

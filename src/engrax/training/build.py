@@ -166,26 +166,24 @@ def _population(name: str, section: PopulationSection, task: tasks.Task) -> Neur
 
 
 def _parameter(path: str, value: Any, size: int) -> Any:
-    """A number, list or word as it is; a table `{value or groups, trainable, positive}` as what it means."""
+    """A number, list or word as it is; a table as what it means: `value` or `groups`, and `trainable`'s arguments."""
     if not isinstance(value, Mapping):
         return value
-    known = ("value", "groups", "trainable", "positive")
+    options = ("positive", "bounds", "spread")
+    known = ("value", "groups", "trainable", *options)
     for key in value:
         if key not in known:
             raise RecipeError(f"{path}.{key}: unknown key.{nearest(key, known)}")
-    if ("value" in value) == ("groups" in value):
+    if ("value" in value and "groups" in value) or not {"value", "groups", "bounds"} & set(value):
         raise RecipeError(f"{path}: give either value = NUMBER or groups = [[UNITS, NUMBER], ...].")
-    number = value["value"] if "value" in value else _groups(f"{path}.groups", value["groups"], size)
-    flags = {flag: value.get(flag, False) for flag in ("trainable", "positive")}
-    for flag, setting in flags.items():
-        if not isinstance(setting, bool) and (flag, setting) != ("positive", "log"):
-            more = ' or "log"' if flag == "positive" else ""
-            raise RecipeError(f"{path}.{flag}: must be true or false{more}, got {setting!r}.")
-    if flags["positive"] and not flags["trainable"]:
-        raise RecipeError(f"{path}.positive: has a meaning only with trainable = true.")
-    if not flags["trainable"]:
-        return number
-    return construct(path, trainable, {"x": number, "positive": flags["positive"]})
+    number = _groups(f"{path}.groups", value["groups"], size) if "groups" in value else value.get("value")
+    learns = value.get("trainable", False)
+    if not isinstance(learns, bool):
+        raise RecipeError(f"{path}.trainable: must be true or false, got {learns!r}.")
+    given = {option: value[option] for option in options if option in value}
+    if given and not learns:
+        raise RecipeError(f"{path}.{next(iter(given))}: has a meaning only with trainable = true.")
+    return construct(path, trainable, {"x": number, **given}) if learns else number
 
 
 def _groups(path: str, groups: Any, size: int) -> list[float]:

@@ -5,8 +5,9 @@ of their own constructors, and are checked against them when they are built.
 """
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -119,15 +120,24 @@ FOLDER = resources.files("engrax") / "recipes"
 
 
 def names() -> tuple[str, ...]:
-    """The recipes that come with Engrax."""
-    return tuple(sorted(f.name.removesuffix(".toml") for f in FOLDER.iterdir() if f.name.endswith(".toml")))
+    """The recipes that come with Engrax; those of one paper in a folder, as "yin2021/ecg"."""
+    return tuple(sorted(_within(FOLDER, "")))
+
+
+def _within(folder: Traversable, prefix: str) -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _within(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".toml"):
+            yield prefix + entry.name.removesuffix(".toml")
 
 
 def load(recipe: str, overrides: Iterable[str] = (), rule: str | None = None) -> Recipe:
     """Read a recipe.
 
     Args:
-        recipe: the name of one that comes with Engrax, or the path of a .toml file.
+        recipe: the name of one that comes with Engrax, without its folder where no other has it; or the path of a
+            .toml file.
         overrides: "dotted.path=VALUE"; the value is read as TOML, or else as plain text.
         rule: replaces the recipe's rule; options that the new one does not have are dropped.
 
@@ -160,10 +170,12 @@ def _read(recipe: str) -> dict[str, Any]:
         if not path.is_file():
             raise RecipeError(f"there is no recipe file {path}.")
         source: Any = path
-    elif recipe in names():
-        source = FOLDER / f"{recipe}.toml"
     else:
-        raise unknown("recipe", recipe, (*names(), "a path that ends in .toml"), RecipeError)
+        known = names()
+        fitting = [name for name in known if name == recipe] or [n for n in known if n.rpartition("/")[2] == recipe]
+        if len(fitting) != 1:
+            raise unknown("recipe", recipe, (*(fitting or known), "a path that ends in .toml"), RecipeError)
+        source = FOLDER / f"{fitting[0]}.toml"
     try:
         return tomllib.loads(source.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
