@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import engrax as ex
-from engrax.neurons import BHRF, BRF, GRU, AdLIF, CSiLIF, Izhikevich, SiLIF
+from engrax.neurons import BHRF, BRF, GRU, LRU, AdLIF, CSiLIF, Izhikevich, Relay, SiLIF
 from engrax.parameter import is_parameter
 
 STEPS = 400
@@ -244,3 +244,36 @@ def test_a_frequency_above_its_bound_counts_as_the_bound(model):
     for a, b in zip(played(far, currents), played(near, currents), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
     assert np.abs(played(far, currents)[0]).max() < 10
+
+
+def test_a_linear_recurrent_unit_rings_as_its_equation_says():
+    tau, omega, t = np.asarray([5.0, 20.0]), np.asarray([0.7, 0.0]), np.arange(40)
+    unit = LRU(2, tau=tau, omega=omega)
+    state, rung = unit.init_state(), []
+    for step in t:
+        state, output = unit.step(state, jnp.asarray([[1.0, 1.0], [0.5, 0.0]]) * float(step == 0))
+        rung.append(output)
+    gain = np.sqrt(1 - np.exp(-2 / tau))
+    wave = np.exp((-1 / tau + 1j * omega) * t[:, None]) * (1 + 0.5j * np.asarray([1, 0]))
+    np.testing.assert_allclose(rung, gain * wave.real, atol=1e-12)
+
+
+def test_white_noise_leaves_a_linear_recurrent_unit_with_its_own_variance(key):
+    unit = LRU(200, tau=12.0, omega=0.3)
+    noise = jax.random.normal(key, (600, 2, 200)) / 2**0.5
+    _, heard = jax.lax.scan(lambda s, x: unit.step(s, x), unit.init_state(), noise)
+    # Unit variance of a complex input is half in each part; 500 steps of 200 units, correlated over 12.
+    np.testing.assert_allclose(np.var(np.asarray(heard[100:])), 0.5, rtol=0.05)
+
+
+@pytest.mark.parametrize("name", ["identity", "tanh", "relu", "sigmoid", "gelu"])
+def test_a_relay_is_its_activation(name):
+    known = {
+        "identity": lambda x: x,
+        "relu": jax.nn.relu,
+        "sigmoid": jax.nn.sigmoid,
+        "gelu": jax.nn.gelu,
+        "tanh": jnp.tanh,
+    }
+    x = jnp.linspace(-2, 2, 7)
+    np.testing.assert_array_equal(Relay(7, activation=name).step((), x)[1], known[name](x))

@@ -3,34 +3,16 @@
 The leak acts on the rate, the nonlinearity inside the bracket: the network of Murray 2019 (RFLO), Eq. 1.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..errors import ArgumentError, unknown
 from ..kernels import Unit
 from ..parameter import Value, parameter
+from .activations import ACTIVATIONS, Activation, as_activation
 from .base import Neuron
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "sigmoid": jax.nn.sigmoid,
-}
-
-
-def _activation(x: Any) -> Callable[[Array], Array]:
-    if isinstance(x, str):
-        if x not in ACTIVATIONS:
-            raise unknown("activation", x, ACTIVATIONS)
-        return ACTIVATIONS[x]
-    if not callable(x):
-        raise ArgumentError(f"activation must be one of {', '.join(ACTIVATIONS)} or a function, got {x!r}.")
-    return x
 
 
 class RateState(NamedTuple):
@@ -45,7 +27,7 @@ class Rate(Neuron):
     Args:
         size: number of units.
         tau: time constant, ms, at least one time step.
-        activation: "tanh", "relu", "sigmoid", or an elementwise function.
+        activation: "tanh", "relu", "sigmoid", "identity", "gelu", or an elementwise function.
 
     State: rate.
 
@@ -53,7 +35,7 @@ class Rate(Neuron):
     """
 
     tau: Value = parameter("tau", 10.0, minimum=0, exclusive=True)
-    activation: Callable[[Array], Array] = eqx.field(static=True, default="tanh", converter=_activation)
+    activation: Activation = eqx.field(static=True, default="tanh", converter=as_activation)
 
     def init_state(self) -> RateState:
         return RateState(jnp.zeros(self.size, self.tau.dtype))
@@ -63,7 +45,7 @@ class Rate(Neuron):
         return RateState(rate), rate
 
     def loop(self) -> Unit | None:
-        names = [n for n, f in ACTIVATIONS.items() if f is self.activation]
+        names = [n for n in ("tanh", "relu", "sigmoid") if ACTIVATIONS[n] is self.activation]
         if type(self) is not Rate or not names:
             return None
         leak = self.dt / self.tau

@@ -1,7 +1,11 @@
-"""Relay: output = current, z(t) = I(t), without a state: what stands between a pooling projection and a dense one."""
+"""Relay: z(t) = f(I(t)), without a state: what stands between a pooling projection and a dense one, or a layer of a
+feed-forward network.
+"""
 
+import equinox as eqx
 from jaxtyping import Array
 
+from .activations import Activation, as_activation
 from .base import Neuron
 
 
@@ -10,12 +14,15 @@ class Relay(Neuron):
 
     Args:
         size: number of units.
+        activation: "identity", "tanh", "relu", "sigmoid", "gelu", or an elementwise function f.
 
     State: none.
     """
+
+    activation: Activation = eqx.field(static=True, default="identity", converter=as_activation)
 
     def init_state(self) -> tuple[()]:
         return ()
 
     def step(self, state: tuple[()], current: Array) -> tuple[tuple[()], Array]:
-        return state, current
+        return state, self.activation(current)
