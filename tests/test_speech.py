@@ -232,6 +232,23 @@ def test_strings_are_scored_by_edit_distance(data):
 
 
 @pytest.mark.slow
+def test_a_whole_recording_asks_for_one_digit(data, key):
+    task, frames = (tasks.get(name, features="mfcc", test=["theo"], hold=1) for name in ("fsdd_digits", "fsdd"))
+    check_task(task)
+    clips = fsdd_files.read()
+    rows = np.asarray(task.rows["test"])[:, 0]
+    assert set(clips.speaker[rows]) == {fsdd_files.SPEAKERS.index("theo")} and len(rows) == 500
+    trial, other = (next(t.batches("test", 7)) for t in (task, frames))
+    np.testing.assert_array_equal(trial.targets, clips.digit[rows[:7]])
+    np.testing.assert_array_equal(trial.inputs, other.inputs)
+    np.testing.assert_array_equal(trial.lengths, other.lengths)
+    right = jnp.broadcast_to(jax.nn.one_hot(trial.targets, 10), (trial.steps, 7, 10))
+    padded = jnp.where(trial.valid()[..., None] > 0, right, 1e3 * jax.nn.one_hot(0, 10))
+    assert float(task.score(padded, trial)) == 1
+    assert float(task.score(padded.at[:, 0].multiply(-1), trial)) == pytest.approx(6 / 7)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, pytest.param({"digits": 2}, marks=pytest.mark.nightly)], ids=str)
 @pytest.mark.parametrize("name", ["fsdd", "fsdd_strings"])
 def test_digits_hold_to_the_contract(data, name, settings):
