@@ -12,8 +12,8 @@ from .scoring import trial_accuracy
 class FSDDDigits(FSDD):
     """The digit that a recording says, in frames of 10 ms. Metric: accuracy, of recordings.
 
-    Settings: those of `FSDD`, without `digits`, with a step for each frame unless `hold` says otherwise. Steps, and with
-    them time constants, are then frames.
+    Settings: those of `FSDD`, without `digits`, with a step for each frame unless `hold` says otherwise. Steps, and
+    with them time constants, are then frames.
 
     Trials: inputs (time, batch, 123 or 39); targets (batch,), the digit; lengths. The decision is the largest output on
     average over valid steps.
