@@ -12,7 +12,7 @@ from ..network import Network
 from ..training import evaluate
 from ..training.block import begin, one_of
 from ..training.build import build
-from ..training.recipe import load
+from ..training.recipe import Recipe, load
 from ..training.store import dumps, read_json, write_json
 from ..training.stored import write_recipe
 
@@ -26,7 +26,7 @@ def frozen(recipe: str) -> tuple[str, ...]:
 
 
 def run_once(
-    recipe: str,
+    recipe: str | Recipe,
     changes: Sequence[str],
     seed: int,
     folder: Path,
@@ -38,17 +38,18 @@ def run_once(
     """The figures of one training: those of `Run.summary`, `final_validation_...`, and "curve": steps and validation.
 
     Args:
-        recipe, changes, rule: what to train; see `recipe.load`.
+        recipe, changes, rule: what to train; see `recipe.load`. A `Recipe` is trained as it is.
         seed: draws weights, feedback and trials, with the recipe's own seed.
         folder: where finished trainings are remembered, and unfinished ones go on, in folders that `load_run` reads.
         say: told what is done.
         untrained: also measure the network before training, as `untrained_loss` or `untrained_accuracy`.
         look: told the trained network, it names further figures.
     """
-    chosen = load(recipe, changes, rule)
+    chosen = load(recipe, changes, rule) if isinstance(recipe, str) else recipe
+    label = recipe.rpartition("/")[2] if isinstance(recipe, str) else recipe.task.name
     settings = chosen.model_dump(exclude_none=True, exclude={"description", "expect"})
     name = hashlib.sha256(dumps([settings, seed, untrained]).encode()).hexdigest()[:12]
-    path = folder / f"{recipe.rpartition('/')[2]}-{seed}-{name}.json"
+    path = folder / f"{label}-{seed}-{name}.json"
     if path.is_file():
         known: dict[str, Any] = read_json(path)
         say(f"{path.stem}: already there")

@@ -1,0 +1,142 @@
+"""The comparisons of Yin et al. 2021: networks of equal size, cases that are paired, verdicts that follow figures."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from engrax.network.network import trainable_leaves
+from engrax.neurons.surrogates import NAMED
+from engrax.papers import yin2021_compared, yin2021_series
+from engrax.papers.yin2021_ablations import OURS, SURROGATES, Yin2021Surrogate, Yin2021Tunable, surrogate, variants
+from engrax.papers.yin2021_compared import Yin2021BeatsRNN, Yin2021NearANN
+from engrax.papers.yin2021_networks import KINDS, parameters, recipe, units_for
+from engrax.papers.yin2021_series import SERIES, Series, cell, paired, ridge, size
+from engrax.training.build import build
+
+TRAINING = {"steps": 2, "batch": 4, "validate_every": 1}
+SMALL = Series({"name": "ucr", "hold": 1}, 4, 12, 9, TRAINING, seeds=2)
+
+
+@pytest.fixture
+def small(data, monkeypatch):
+    monkeypatch.setitem(SERIES, "vowels", SMALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_has_the_parameters_that_are_said(kind, data):
+    units = units_for(kind, 900, 12, 9)
+    assert abs(parameters(kind, units, 12, 9) - 900) <= abs(parameters(kind, units + 1, 12, 9) - 900)
+    net = build(recipe(kind, SMALL.task, units, TRAINING, 0.01)).net
+    trained = jax.tree.leaves(eqx.filter(net, trainable_leaves(net)))
+    assert sum(x.size for x in trained) == parameters(kind, units, 12, 9)
+
+
+def test_budgets_are_met_to_three_percent():
+    for name, series in SERIES.items():
+        counts = [size(series, kind)[1] for kind in KINDS]
+        assert max(counts) / min(counts) < 1.06, name
+
+
+def test_ablations_change_what_they_name(data):
+    built = {name: build(recipe("srnn", SMALL.task, 4, TRAINING, 0.01, **c)) for name, c in variants().items()}
+    assert len(built) == 8 and OURS in built
+    for name, one in built.items():
+        assert type(one.net.populations["hidden"]).__name__ == name.split(",")[0]
+        assert ("hidden->hidden" in one.net.projections) == name.endswith(" recurrent")
+    net, rule, optimizer = (getattr(built["ALIF, fixed, recurrent"], part) for part in ("net", "rule", "optimizer"))
+    trial = built[OURS].task.sample(jax.random.key(0), 4)
+    params = eqx.filter(net, trainable_leaves(net))
+    # Optax's schedules multiply by the number of the step.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(
+            rule.value_and_grad(net, trial, jax.random.key(1))[1], optimizer.init(params), params
+        )
+    hidden = updates.populations["hidden"]
+    assert not np.any(hidden.tau.raw) and not np.any(hidden.tau_adaptation.raw)
+    assert np.any(updates.projections["hidden->hidden"].weight)
+    for name in SURROGATES:
+        made = build(recipe("srnn", SMALL.task, 4, TRAINING, 0.01, **surrogate(name))).net.populations["hidden"]
+        assert type(made.surrogate) is NAMED[name]
+
+
+def test_cells_choose_a_rate_and_pair_their_cases(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(yin2021_series, "RATES", (0.001, 0.01))
+    said = []
+    ours, theirs = (cell("vowels", kind, tmp_path, said.append) for kind in ("srnn", "rnn"))
+    assert len(said) == 2 * (2 + 2) and len(ours["test_accuracy"]) == 2
+    assert (
+        ours["firing_rate_hz"] > 0
+        and theirs["firing_rate_hz"] is None
+        and ours["learning_rate"] in yin2021_series.RATES
+    )
+    assert cell("vowels", "srnn", tmp_path, said.append) == ours
+    np.testing.assert_allclose(
+        paired("vowels", ours["test_accuracy"], theirs["test_accuracy"]),
+        np.subtract(ours["test_accuracy"], theirs["test_accuracy"]),
+    )
+
+
+def test_seeds_of_one_fold_are_one_difference():
+    column = np.arange(18.0)
+    np.testing.assert_allclose(paired("fsdd", (2 * column).tolist(), column.tolist()), column.reshape(6, 3).mean(1))
+
+
+def test_ridge_is_the_solution_of_its_equation(small, monkeypatch):
+    monkeypatch.setattr(yin2021_series, "PENALTIES", (100.0,))
+    task = build(recipe("rnn", SMALL.task, 4, TRAINING, 0.01)).task
+    (x, y), (others, wanted) = (yin2021_series._features(task, split) for split in ("train", "test"))
+    assert x.shape == (216, 20 * 12)
+    middle, scale = x.mean(0), x.std(0) + 1e-6
+    x, others = (np.c_[(z - middle) / scale, np.ones(len(z))] for z in (x, others))
+    weights = np.linalg.solve(x.T @ x + 100 * np.eye(x.shape[1]), x.T @ (np.eye(9)[y] - 1 / 9))
+    found = ridge("vowels")
+    assert found["test_accuracy"] == [found["mean"]] * 2
+    assert found["mean"] == pytest.approx(np.mean(np.argmax(others @ weights, 1) == wanted))
+
+
+def _table(**ahead):
+    """Cells in which the spiking network is ahead of another by so much on every task, give or take 0.001."""
+
+    def made(task, kind, folder, say, cases=None):
+        series = SERIES[task]
+        n = len(series.folds) * series.seeds
+        noise = 0.001 * (-1.0) ** np.arange(n) * (kind == "srnn")
+        less = ahead[kind][list(SERIES).index(task)] if kind in ahead else 0.0
+        return {"test_accuracy": (0.8 - less + noise).tolist(), "mean": 0.8 - less, "seconds": 1.0}
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("experiment", "ahead", "verdict"),
+    [
+        (Yin2021BeatsRNN, {"rnn": [0.1] * 5, "lstm": [0.1, 0.1, 0.1, -0.1, -0.1]}, "holds"),
+        (Yin2021BeatsRNN, {"rnn": [0.1] * 4 + [-0.1], "lstm": [0.1] * 5}, "partly"),
+        (Yin2021BeatsRNN, {"rnn": [-0.1] * 5, "lstm": [-0.1] * 5}, "fails"),
+        (Yin2021NearANN, {"tcn": [0.1] * 5, "gru": [0.0] * 5, "ssm": [-0.01] * 4 + [-0.1]}, "holds"),
+        (Yin2021NearANN, {"tcn": [0.1] * 5, "gru": [0.0] * 5, "ssm": [-0.01] * 3 + [-0.1] * 2}, "partly"),
+        (Yin2021NearANN, {"tcn": [-0.1] * 5, "gru": [0.0] * 5, "ssm": [0.0] * 5}, "fails"),
+    ],
+)
+def test_verdicts_of_the_table(experiment, ahead, verdict, monkeypatch, tmp_path):
+    monkeypatch.setattr(yin2021_compared, "cell", _table(**ahead))
+    found = experiment().run(False, tmp_path / "x", print)
+    assert found.verdict == verdict and found.seconds == 5 * (1 + len(ahead))
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"), [((0.02, 0.02), "holds"), ((0.02, 0.0), "unresolved"), ((0.02, -0.02), "fails")]
+)
+def test_verdicts_of_the_ablations(gains, verdict, monkeypatch, tmp_path):
+    noise = 0.001 * np.asarray([1.0, -1.0, 0.5, -0.5, 0.0])
+
+    def made(task, changes, folder, say, seeds=5):
+        mine = changes == surrogate("multi_gaussian") or changes == variants()[OURS]
+        gain = gains[("ecg", "fsdd").index(task)] if mine else 0.0
+        return (0.8 + gain + (noise if mine else -noise)).tolist(), 1.0
+
+    monkeypatch.setattr("engrax.papers.yin2021_ablations.column", made)
+    assert Yin2021Surrogate().run(False, tmp_path / "x", print).verdict == verdict
+    tunable = Yin2021Tunable().run(False, tmp_path / "x", print).verdict
+    assert tunable == {"holds": "holds"}.get(verdict, "partly")
