@@ -14,6 +14,7 @@ from engrax.errors import DataError, TaskError
 from engrax.tasks import EventTask, heidelberg, nmnist
 from engrax.tasks.event_task import EventFile
 from engrax.testing import check_task
+from recordings import learns
 
 SPEAKERS = {"shd_train": (0, 1, 11), "shd_test": (4, 5, 1)}
 
@@ -60,6 +61,16 @@ def test_digits_of_an_artificial_cochlea(tmp_path: pathlib.Path) -> None:
                     wanted[int(time * 250), unit] = 1
             np.testing.assert_array_equal(trial.inputs[:, b], wanted)
     check_task(task, batch=2)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("name", "classes", "parts"), [("shd", 20, ("train", "test")), ("ssc", 35, ("train", "valid", "test"))]
+)
+def test_recipes_learn_from_such_files(tmp_path: pathlib.Path, name: str, classes: int, parts: tuple[str, ...]) -> None:
+    for part in parts:
+        write(tmp_path / f"{name}_{part}.h5", classes, SPEAKERS.get(f"shd_{part}", ()))
+    learns(f"yin2021/{name}", f"task.folder={str(tmp_path)!r}")
 
 
 def test_events_are_pooled_and_counted(tmp_path: pathlib.Path) -> None:

@@ -147,6 +147,15 @@ def test_gradients_are_the_textbooks():
     assert np.allclose(of(CLASSES), share * (softmax - np.eye(K)[CLASSES]), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+def test_votes_are_softmaxes_of_steps_that_count(lengths):
+    counts = np.ones((T, B)) if lengths is None else VALID
+    share = np.exp(Y) / np.exp(Y).sum(-1, keepdims=True)
+    total = (counts[..., None] * share).sum(0)
+    wanted = np.log(np.exp(total).sum(-1)) - total[np.arange(B), CLASSES]
+    assert value("cross_entropy_votes", CLASSES, lengths=lengths) == pytest.approx(wanted.mean(), rel=1e-13)
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "mse_mean"])
 def test_padding_changes_nothing(name):
     targets = {"mse": REAL, "mse_last": REAL[0], "cross_entropy": LABELS, "ctc": LABELS[:1]}.get(name, CLASSES)

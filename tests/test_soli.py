@@ -12,6 +12,7 @@ import pytest
 from engrax import tasks
 from engrax.errors import DataError, TaskError
 from engrax.testing import check_task
+from recordings import learns
 
 NAMES = {"train": ["0_2_0", "3_2_1", "10_5_0", "1_5_3", "11_5_0"], "eval": ["4_3_0", "2_3_1"]}
 LENGTHS = {"0_2_0": 5, "3_2_1": 9, "10_5_0": 3, "1_5_3": 7, "11_5_0": 4, "4_3_0": 6, "2_3_1": 8}
@@ -51,6 +52,11 @@ def test_sequences_are_read(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.unchecked
+@pytest.mark.nightly
+def test_the_recipe_learns_from_such_files(folder: pathlib.Path) -> None:
+    learns("yin2021/soli", f"task.folder={str(folder)!r}", "task.frames=6")
+
+
 def test_what_is_wrong_is_said(folder: pathlib.Path) -> None:
     for settings, message in (
         ({"validation": (3,)}, r"\[2, 5\]"),

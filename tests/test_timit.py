@@ -17,6 +17,7 @@ from engrax.tasks import audio, phones
 from engrax.tasks.phones import FOLD, PHONES, SCORED
 from engrax.tasks.task import SPLITS
 from engrax.testing import check_task
+from recordings import learns
 
 HEADER = """NIST_1A
    1024
@@ -258,3 +259,8 @@ def test_phones_are_learnt_from_the_files(root, name, loss, least, rule):
     # Two silences of eight phones are what a network knows that has learnt but one.
     before, after = (ex.evaluate(x, task, "train")["accuracy"] for x in (net, run.network))
     assert before < 0.25 < least < after
+
+
+@pytest.mark.nightly
+def test_the_recipe_learns_from_the_files(root):
+    learns("yin2021/timit", f"task.path={str(root)!r}")

@@ -14,6 +14,7 @@ from .loss import (
     named,
 )
 from .regularizers import FiringRate
+from .votes import Votes
 
 __all__ = [
     "CTC",
@@ -23,6 +24,7 @@ __all__ = [
     "Running",
     "Sequence",
     "Terminal",
+    "Votes",
     "as_loss",
     "check_loss",
     "cross_entropy",

@@ -148,6 +148,7 @@ NAMES = (
     "cross_entropy_mean",
     "cross_entropy_last",
     "cross_entropy_count",
+    "cross_entropy_votes",
     "mse_mean",
     "mse_last",
     "ctc",
@@ -224,6 +225,10 @@ def named(loss: Any, reduction: str = "mean", scale: float = 1.0) -> Loss | None
         from .ctc import CTC
 
         return CTC(**options)
+    if loss == "cross_entropy_votes":
+        from .votes import Votes
+
+        return Votes(**options)
     kind, _, over = loss.rpartition("_") if loss.endswith(("_mean", "_last", "_count")) else (loss, "", "")
     function = mean_squared_error if kind == "mse" else cross_entropy
     return Terminal(function, over, **options) if over else Running(function, **options)
