@@ -65,6 +65,7 @@ NEURONS = {
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
     "Relay": lambda: ex.neurons.Relay(5),
+    "Ternary": lambda: ex.neurons.Ternary(5, threshold=_per_unit(0.2, 0.6), surrogate="gaussian"),
     "LSTM": lambda: ex.neurons.LSTM(5, forget_bias=ex.trainable(jnp.ones(5))),
     "LRU": lambda: ex.neurons.LRU(5, tau=ex.trainable(9.0, "log"), omega=ex.trainable(bounds=(0.0, 1.0))),
     "GRU": lambda: ex.neurons.GRU(5, update_bias=ex.trainable(jnp.ones(5))),

@@ -67,7 +67,7 @@ def alignment(net: Network, trial: Trial | Episodes, rule: Rule, key: PRNGKeyArr
     pairs = {name: (_flat(mine, name), _flat(theirs, name)) for name, p in net.projections.items() if p.trainable}
     whole = [np.concatenate([pair[i] for pair in pairs.values()] or [np.zeros(0)]) for i in (0, 1)]
     pairs["all"] = whole[0], whole[1]
-    spiking = any(neuron.spiking for neuron in net.populations.values())
+    spiking = any(neuron.sends_events for neuron in net.populations.values())
     played = isinstance(trial, Episodes)
 
     def fall(value: Array, grads: Network) -> float:

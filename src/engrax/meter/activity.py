@@ -19,7 +19,7 @@ class Activity(NamedTuple):
     """Counts over some trials, padding left out. Sums of activities are activities.
 
     trials, steps: how many trials, and how many time steps in all of them together.
-    spikes: for each spiking population, spikes of every unit, (units,).
+    spikes: for each population that sends events, how many every unit sent, (units,).
     events: for each input, steps in which each line was not zero, (units,).
     graded: for each input, how many of its values were none of -1, 0 and 1: if any, its lines carry numbers, no events.
     """
@@ -32,7 +32,7 @@ class Activity(NamedTuple):
 
 
 def observe(net: Network, trial: Trial, record: Record) -> Activity:
-    """The activity in one batch. Pure; `record` must hold the output of every spiking population.
+    """The activity in one batch. Pure; `record` must hold the output of every population that sends events.
 
     Args:
         net: the network.
@@ -65,7 +65,7 @@ def observe(net: Network, trial: Trial, record: Record) -> Activity:
     return Activity(
         trials=jnp.asarray(trial.batch, net.dtype),
         steps=jnp.sum(valid).astype(net.dtype),
-        spikes={name: counted(record[name]) for name, p in net.populations.items() if p.spiking},
+        spikes={name: counted(jnp.abs(record[name])) for name, p in net.populations.items() if p.sends_events},
         events=of_inputs(lambda x: x != 0),
         graded={name: jnp.sum(x) for name, x in graded.items()},
     )

@@ -41,6 +41,7 @@ class Neuron(eqx.Module):
         ports: names of the model's currents. Empty for the usual single current of shape (size,); with names, the
             current has shape (ports, size).
         spiking: whether the output is 0 or 1, so that rates and energy count it as spikes.
+        signed: whether it is -1, 0 or 1. Energy counts what is not 0; rates are not regularised.
     """
 
     size: int = eqx.field(static=True, converter=positive_integer("size"))
@@ -50,6 +51,12 @@ class Neuron(eqx.Module):
 
     ports: ClassVar[tuple[str, ...]] = ()
     spiking: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
+
+    @property
+    def sends_events(self) -> bool:
+        """Whether each output is an event or none, so that its derivative is a surrogate."""
+        return self.spiking or self.signed
 
     def __check_init__(self) -> None:
         for field in self.__dataclass_fields__.values():

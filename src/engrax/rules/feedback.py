@@ -157,6 +157,11 @@ def local_paths(net: Network, kind: str) -> list[Path]:
     paths += [_broadcast(net, name, readout, learner) for name, (readout, learner) in fed.items()]
     reached = _leading(set(ends), [(p.projection.pre, p.projection.post) for p in paths])
     for name in learners(net):
+        if name not in reached and stateless(net, name):
+            raise RuleError(
+                f"population {name!r} keeps no state, and from there no way that a local rule takes leads to a readout "
+                "(projections onto populations with a state are cut): let nothing in it or onto it train, or use BPTT."
+            )
         if name not in reached:
             raise RuleError(
                 f"population {name!r} has no path to a readout, so symmetric feedback never reaches it: add "

@@ -158,10 +158,10 @@ def start(net: Network, source: Source, batch: int, pre: int) -> list[Array]:
     wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
     tangents = [jnp.ones_like(x) if i == int(source.key) else jnp.zeros_like(x) for i, x in enumerate(wide)]
 
-    def initial(*values: Array) -> Array:
+    def initial(*values: Array) -> list[Array]:
         state = eqx.combine(jax.tree.unflatten(treedef, list(values)), rest).init_state()
         floats = jax.tree.leaves(split_state(state)[0])
-        return jnp.stack([jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats])
+        return [jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats]
 
     moved = jax.jvp(initial, tuple(wide), tuple(tangents))[1]
     return [jnp.broadcast_to(x[None, None, :, None], (batch, 1, neuron.size, 1)) for x in moved]

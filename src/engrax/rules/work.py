@@ -33,7 +33,7 @@ def work(plan: Plan, trial: Trial) -> Learning:
     """What learning costs on a mean trial. See `meter.Learning`."""
     net = plan.net
     plan.check_step_by_step()
-    spiking = [n for n, p in net.populations.items() if p.spiking]
+    spiking = [n for n, p in net.populations.items() if p.sends_events]
     activity = observe(net, trial, net.run(trial.inputs, record=spiking))
     events = {*spiking, *(n for n, count in activity.graded.items() if float(count) == 0)}
     where = {s.label: _links(plan, s) for s in plan.sources}
@@ -135,7 +135,7 @@ def _eligibility(plan: Plan, s: traces.Source, block: Array, pre: Array | None, 
     each = jnp.sum(links, axis=-1)[None]
     sent = None if pre is None else _ones(pre != 0, net.dtype)
     entering = "eligibility mac" if sent is None else "eligibility ac"
-    sends = bool(plan.through(s)) or net.populations[s.population].spiking
+    sends = bool(plan.through(s)) or net.populations[s.population].sends_events
     for row in range(depth + 1 if sends else depth):
         terms = _ones(jnp.sum(block[row, :depth] != 0, axis=0), net.dtype)[:, None]
         entry = jnp.stack([_ones(block[row, c] != 0, net.dtype) for c in columns], axis=1)

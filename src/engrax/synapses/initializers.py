@@ -23,6 +23,7 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_uniform": jax.nn.initializers.he_uniform(**_AXES),
     "he_normal": jax.nn.initializers.he_normal(**_AXES),
     "orthogonal": jax.nn.initializers.orthogonal(column_axis=-1),
+    "identity": lambda key, shape, dtype: jnp.eye(shape[0], shape[1], dtype=dtype),
     "zeros": lambda key, shape, dtype: jnp.zeros(shape, dtype),
 }
 

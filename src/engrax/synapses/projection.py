@@ -193,13 +193,14 @@ class Masked(Projection):
     """Projection through fixed connections only: weights elsewhere are zero and stay zero under every rule.
 
     Args:
-        mask: (post, pre) array of 0 and 1; or give `density`.
+        mask: (post, pre) array of 0 and 1, or "identity": each unit onto the one of its own number; or give `density`.
         density: share of connections drawn at random with the network's key, between 0 (excluded) and 1.
         pre, post and the rest: as for `Projection`.
     """
 
     mask: Float[Array, "post pre"] | None
     density: float | None = eqx.field(static=True)
+    identity: bool = eqx.field(static=True)
 
     def __init__(self, pre: str, post: str, *, mask: Any = None, density: float | None = None, **options: Any) -> None:
         super().__init__(pre, post, **options)
@@ -209,7 +210,10 @@ class Masked(Projection):
             isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1
         ):
             raise ArgumentError(f"projection {self.name!r}: density must lie in (0, 1], got {density!r}.")
-        self.mask = None if mask is None else _array(f"projection {self.name!r}: mask", mask)
+        if isinstance(mask, str) and mask != "identity":
+            raise ArgumentError(f'projection {self.name!r}: mask must be of 0 and 1, or "identity", got {mask!r}.')
+        self.identity = isinstance(mask, str)
+        self.mask = None if mask is None or self.identity else _array(f"projection {self.name!r}: mask", mask)
         self.density = None if density is None else float(density)
         if self.mask is not None and not np.all(np.isin(np.asarray(self.mask), (0.0, 1.0))):
             raise ArgumentError(f"projection {self.name!r}: mask must hold 0 and 1 only.")
@@ -226,6 +230,13 @@ class Masked(Projection):
             if key is None:
                 raise NetworkError(f"projection {self.name!r}: density needs key= at the network.")
             mask = jax.random.bernoulli(jax.random.fold_in(key, 1), self.density, shape[-2:]).astype(dtype)
+        if self.identity:
+            if shape[-1] != shape[-2]:
+                raise NetworkError(
+                    f'projection {self.name!r}: mask="identity" needs as many units before as after, got {shape[-2:]} '
+                    "(post, pre)."
+                )
+            mask = jnp.eye(shape[-1], dtype=dtype)
         assert mask is not None
         if mask.shape != shape[-2:]:
             raise NetworkError(

@@ -29,7 +29,7 @@ def check_neuron(neuron: Any) -> None:
 
     Checks shapes and types of state and output, that `step` is pure, that every unit acts alone, that `local_step` has
     the values of `step`, that what `uniform` says of it is true, that forward and reverse mode agree, and, for models
-    that do not spike, that both agree with finite differences in float64.
+    that send no events, that both agree with finite differences in float64.
 
     Raises:
         ConformanceError: the first check that fails.
@@ -97,7 +97,7 @@ def _check_step(name: str, model: Neuron, state: Any, current: Array) -> None:
         off = f.reshape(f.shape[0], model.size, -1, model.size) * (1 - jnp.eye(model.size))[None, :, None, :]
         require(jnp.all(off == 0), f"{name}.step is not elementwise: one unit's state or current moves another unit.")
     _check_uniform(name, model, floats, jax.jacfwd(partial(rows, local=True), argnums=(0, 1))(floats, current))
-    if model.spiking:
+    if model.sends_events:
         return
     step = 1e-6
     for position, argument in enumerate((floats, current)):

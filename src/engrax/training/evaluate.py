@@ -93,7 +93,7 @@ def _figures(sums: dict[str, np.ndarray], activity: Activity, nets: Network, man
 @eqx.filter_jit
 def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, Array], Activity]:
     """Sums over one batch: figures times weights, weights, and the activity."""
-    spiking = tuple(name for name, neuron in nets.populations.items() if neuron.spiking)
+    spiking = tuple(name for name, neuron in nets.populations.items() if neuron.sends_events)
 
     def one(net: Network) -> tuple[dict[str, Array], Activity]:
         given, record = task.perform(net, trial, spiking)
