@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt
 
+from ..encoders import EventBins
 from ..errors import DataError, TaskError
 from ..trial import Trial
 from .scoring import Decisions, trial_accuracy, trial_decisions
@@ -87,11 +88,9 @@ class EventTask(StoredTask):
         number = jnp.arange(self.longest, dtype=jnp.int32)[:, None]
         there = number < self.events[rows][None]
         place = jnp.where(there, self.start[rows][None] + number, 0)
-        batch = jnp.broadcast_to(jnp.arange(len(rows), dtype=jnp.int32), place.shape)
-        where = self.at[place].astype(jnp.int32), batch, self.units[place].astype(jnp.int32)
-        empty = jnp.zeros((self.bins, len(rows), self.channels), jnp.result_type(float))
-        one = there.astype(empty.dtype)
-        return Trial(empty.at[where].max(one) if self.binary else empty.at[where].add(one), self.labels[rows])
+        when = jnp.where(there, self.at[place].astype(jnp.int32), self.bins)
+        binned = EventBins(1.0, self.bins, self.channels, binary=self.binary)
+        return Trial(binned(when, self.units[place].astype(jnp.int32)), self.labels[rows])
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of recordings named rightly by the mean of the outputs over time."""
