@@ -12,7 +12,7 @@ from ..errors import TaskError, nearest, unknown
 from .drawn import DrawnTask
 from .event_task import EventTask
 from .speech import SpeechTask
-from .stored import StoredTask
+from .stored import StoredTask, factory
 from .task import Split, Task
 
 _found = subclasses(__name__, __path__, Task)
@@ -24,7 +24,19 @@ for _class, _task in _concrete.items():
     TASKS[_name if isinstance(_name, str) else _class.lower()] = _task
 globals().update(_concrete)
 
-__all__ = ["TASKS", "DrawnTask", "EventTask", "SpeechTask", "Split", "StoredTask", "Task", "get", "names", *_concrete]
+__all__ = [
+    "TASKS",
+    "DrawnTask",
+    "EventTask",
+    "SpeechTask",
+    "Split",
+    "StoredTask",
+    "Task",
+    "factory",
+    "get",
+    "names",
+    *_concrete,
+]
 
 
 def names() -> tuple[str, ...]:
@@ -37,7 +49,8 @@ def get(name: str, **settings: Any) -> Task:
 
     Args:
         name: one of `names()`.
-        settings: the task's own settings, as its class documents them; left out ones have their defaults.
+        settings: the task's own settings, as its class documents them; left out ones have their defaults. Stored tasks
+            with one class a trial also take `balanced=True` (`StoredTask.balanced`).
 
     Raises:
         TaskError: no task or no setting of that name (the nearest spelling is given), a required setting is
@@ -46,14 +59,15 @@ def get(name: str, **settings: Any) -> Task:
     """
     if not isinstance(name, str) or name not in TASKS:
         raise unknown("task", name, names(), TaskError)
-    parameters = inspect.signature(TASKS[name]).parameters
+    make = factory(TASKS[name])
+    parameters = inspect.signature(make).parameters
     for setting in settings:
         if setting not in parameters:
             raise unknown(f"setting of the task {name!r}:", setting, parameters, TaskError)
     for setting, parameter in parameters.items():
         if parameter.default is parameter.empty and setting not in settings:
             raise TaskError(f"the task {name!r} needs the setting {setting!r}.")
-    return TASKS[name](**settings)
+    return make(**settings)
 
 
 def __getattr__(name: str) -> Any:

@@ -126,7 +126,7 @@ def _task(recipe: Recipe) -> tasks.Task:
     if name not in known:
         raise no_such("task.name", "task", name, sorted(known))
     # Built by the class, so that a missing or unknown setting is named by its path.
-    return construct("task", known[name], recipe.task.options)
+    return construct("task", tasks.factory(known[name]), recipe.task.options)
 
 
 def _network(recipe: Recipe, task: tasks.Task) -> Network:
