@@ -93,7 +93,8 @@ def _checksum(file: DataFile) -> tuple[str, str]:
 
 def _verified(path: Path, file: DataFile) -> Path:
     kind, wanted = _checksum(file)
-    found = hashlib.new(kind, path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, kind).hexdigest()
     if found not in (wanted, *file.alternatives):
         where = f"; the right file is at {file.urls[0]}" if file.urls else ""
         raise DataError(
