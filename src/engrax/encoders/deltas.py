@@ -4,7 +4,6 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.signal import savgol_coeffs
 
 from ..errors import ArgumentError
 from ..parameter import positive_integer
@@ -42,6 +41,9 @@ class Deltas(eqx.Module):
             raise ArgumentError("Deltas: a signal is (time, ..., channels); for a single channel give x[:, None].")
         if len(x) < self.width:
             raise ArgumentError(f"Deltas: a signal of {len(x)} steps is shorter than the width of {self.width}.")
+        # SciPy's signals take a second to import, and most programs have no use for them.
+        from scipy.signal import savgol_coeffs
+
         step = np.arange(len(x))
         first = np.clip(step - self.width // 2, 0, len(x) - self.width)
         # Without its first value a constant is zero, and so are then its derivatives, to the last bit.

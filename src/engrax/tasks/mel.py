@@ -64,7 +64,7 @@ def _options(knf: Any) -> Any:
     frames.frame_length_ms, frames.frame_shift_ms = 1000 * WINDOW / RATE, 1000 * HOP / RATE
     frames.window_type, frames.remove_dc_offset, frames.round_to_power_of_two = "hann", False, False
     mel.num_bins, mel.low_freq, mel.high_freq = BANDS, LOWEST, HIGHEST
-    mel.is_librosa, mel.use_slaney_mel_scale, mel.norm = True, True, "slaney"
+    mel.is_librosa, mel.norm = True, "slaney"
     options.use_log_fbank, options.use_power, options.use_energy = False, True, False
     return options
 
