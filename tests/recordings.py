@@ -29,14 +29,14 @@ def recordings(kind: str, samples: int = 20, steps: int = 7) -> dict[str, np.nda
 
 
 def learns(recipe: str, *changes: str) -> None:
-    """A recipe, made small, has a finite loss, and a gradient for all that trains."""
+    """A recipe, made small, has a finite loss and a gradient."""
     small = [f"network.populations.{name}.size=6" for name in load(recipe).network.populations if name != "readout"]
     built = build(load(recipe, [*small, *changes]))
     net = built.rule.bind(built.net, jax.random.key(0))
     loss, grads = built.rule.value_and_grad(net, built.task.sample(jax.random.key(0), 2), jax.random.key(1))
     assert np.isfinite(float(loss))
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
-    assert np.any(grads.projections["input->" + next(iter(net.populations))].weight)
+    assert any(np.any(p.weight) for p in grads.projections.values() if p.weight is not None)
 
 
 def same(a: object, b: object) -> bool:

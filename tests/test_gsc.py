@@ -14,7 +14,7 @@ from engrax import tasks
 from engrax.errors import DataError, TaskError
 from engrax.tasks import gsc, gsc_files, mel
 from engrax.testing import check_task
-from recordings import pack, speech_commands, tone, unpack, wav
+from recordings import learns, pack, speech_commands, tone, unpack, wav
 
 WORDS = (*gsc.KEYWORDS, "bed", "cat")
 LISTS = ("validation_list.txt", "testing_list.txt")
@@ -295,3 +295,9 @@ def test_the_real_test_set(data: pathlib.Path) -> None:
     assert trial.inputs.shape == (101, 36, 120)
     assert float(jnp.std(trial.inputs)) == pytest.approx(1, abs=0.2)
     check_task(task)
+
+
+@pytest.mark.nightly
+def test_the_recipe_learns_from_such_files(files: dict[str, bytes], tmp_path: pathlib.Path) -> None:
+    folder = unpack(files, tmp_path / "speech")
+    learns("yin2021/gsc", f"task.folder={str(folder)!r}", "task.silence=[4, 2, 3]", "network.populations.events.size=120")
