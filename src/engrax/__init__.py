@@ -11,7 +11,9 @@ from .neurons import Neuron, surrogates
 from .parameter import Parameter, resolve, trainable
 from .synapses import (
     AveragePool,
+    AxonDelayed,
     Convolution,
+    Delayed,
     Dense,
     Masked,
     Projection,
@@ -47,7 +49,9 @@ _LAZY = {
 
 __all__ = [
     "AveragePool",
+    "AxonDelayed",
     "Convolution",
+    "Delayed",
     "Dense",
     "EngraxError",
     "Events",

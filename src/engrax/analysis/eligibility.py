@@ -15,7 +15,9 @@ from jaxtyping import Array, Float, PyTree
 from ..errors import ArgumentError, unknown
 from ..network import Network
 from ..network.engine import forward
+from ..network.tape import Tape
 from ..parameter import resolve
+from ..synapses import Projection
 from ..trial import Trial
 
 
@@ -51,8 +53,10 @@ def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array
     projection = net.projections[name]
     batch = next(iter(inputs.values())).shape[1]
     _, _, _, tape = forward(net, inputs, net.init_state(batch), tape=True)
-    pre = tape.presynaptic(projection)[..., unit]
+    seen = _seen(projection, tape, unit)
     neuron = resolve(net.populations[projection.post])
+    if neuron.ports and seen.ndim == 3:
+        seen = seen[:, :, None]
     states, currents = tape.states[projection.post], tape.currents[projection.post]
 
     def traces(door: Array) -> Array:
@@ -60,7 +64,7 @@ def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array
 
         def step(moves: PyTree, now: tuple[PyTree, Array, Array]) -> tuple[PyTree, Array]:
             state, current, z = now
-            push = jnp.broadcast_to(z.reshape(-1, *[1] * door.ndim) * door[None], current.shape)
+            push = jnp.broadcast_to(z * door[None], current.shape)
             smooth, rest = eqx.partition(state, eqx.is_inexact_array)
 
             def after(s: PyTree, i: Array) -> tuple[PyTree, Array]:
@@ -72,7 +76,7 @@ def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array
 
         smooth = eqx.filter(states, eqx.is_inexact_array)
         start = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), smooth)
-        return jax.lax.scan(step, start, (states, currents, pre))[1]
+        return jax.lax.scan(step, start, (states, currents, seen))[1]
 
     if not neuron.ports:
         return traces(jnp.ones(1, net.dtype))
@@ -80,3 +84,12 @@ def _traces(net: Network, inputs: dict[str, Any], name: str, unit: int) -> Array
     if projection.port is not None:
         return traces(doors[neuron.ports.index(projection.port)])
     return jnp.moveaxis(jax.vmap(traces)(doors), 0, 2)
+
+
+def _seen(projection: Projection, tape: Tape, unit: int) -> Array:
+    """What the synapses from one unit see: (time, batch, 1), or by synapse where each has a delay of its own."""
+    if not projection.reach:
+        return tape.presynaptic(projection)[..., unit, None]
+    assert projection.weight is not None
+    alone = projection.replace(weight=jnp.zeros_like(projection.weight).at[..., unit].set(1))
+    return alone.drive(alone.fan_out(alone.effective()), tape.seen(projection))

@@ -160,8 +160,10 @@ def _simulate(
             neuron, current = neurons[name], zero_current(net, name, (batch,))
             for key_of, p in net.projections.items():
                 if p.post == name:
-                    pre = past[p.pre][p.delay - 1] if p.delay else now[p.pre]
-                    added, bias = p.drive(fans[key_of], pre), p.effective_bias()
+                    sent = [now.get(p.pre), *past[p.pre]][p.delay or 0 : p.depth + 1]
+                    seen = jnp.stack(sent[::-1]) if p.reach else sent[0]
+                    added, bias = p.drive(fans[key_of], seen), p.effective_bias()
+                    added = added[0] if p.reach else added
                     added = added if bias is None else added + jnp.broadcast_to(bias, added.shape)
                     current = add_current(net, p, current, added)
             if not neuron.spiking:

@@ -6,6 +6,7 @@ delta and presynaptic activity (`Projection.gradient`), or made block by block i
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -59,7 +60,7 @@ def backward(
     delta: dict[str, Array] = {}
     parameters: dict[str, PyTree] = {}
     states: dict[str, PyTree] = {}
-    weights: dict[str, Array] = {}
+    weights: dict[str, Any] = {}
     biases: dict[str, Array] = {}
     groups = components(net.order, [(p.projection.pre, p.projection.post) for p in paths])
     # Populations whose delta others need.
@@ -80,9 +81,9 @@ def backward(
                     _into_history(history, pre, transpose(path.weight, felt[:delay]), delay)
                     narrow[pre].append(Sent(path.weight, _earlier(felt, delay), 0))
                 else:
-                    back = path.projection.transpose(path.weight, felt)
-                    _into_history(history, pre, back[:delay], delay)
-                    _arrive(arriving, pre, _earlier(back, delay))
+                    back, deep = path.projection.transpose(path.weight, felt), path.projection.depth
+                    _into_history(history, pre, back[:deep], deep)
+                    _arrive(arriving, pre, _earlier(back, deep)[:steps])
         internal = [p for p in paths if p.projection.pre in group and p.projection.post in group]
         own = {n: arriving[n] for n in group if n in arriving}
         made = [p for p in net.projections.values() if gradients and p.trainable and p.post in group]

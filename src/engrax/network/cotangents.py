@@ -14,10 +14,10 @@ from ..synapses import Projection
 
 
 class Path(NamedTuple):
-    """An edge that carries errors from `projection.post` back to `projection.pre`, through `weight`."""
+    """An edge that carries errors from `projection.post` back to `projection.pre`, through an effective weight."""
 
     projection: Projection
-    weight: Array
+    weight: Any
 
 
 class Sent(NamedTuple):
@@ -52,7 +52,7 @@ class Adjoint(NamedTuple):
     parameters: dict[str, PyTree]
     states: dict[str, PyTree]
     history: dict[str, Array]
-    weights: dict[str, Array]
+    weights: dict[str, Any]
     biases: dict[str, Array]
 
 

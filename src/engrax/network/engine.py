@@ -25,18 +25,20 @@ from .network import Network, NetworkState, Record
 from .tape import Tape, add_current, delayed, zero_current
 
 
-def _contribution(fan: Array, projection: Projection, pre: Any) -> Array:
+def _contribution(fan: Any, projection: Projection, pre: Any) -> Array:
     current, bias = projection.drive(fan, pre), projection.effective_bias()
     return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
 
 
-def _external(fan: Array, projection: Projection, source: Any, history: Array) -> Array:
+def _external(fan: Any, projection: Projection, source: Any, history: Array) -> Array:
     """The current that a sequence causes."""
     delay = projection.delay or 0
     if projection.reverse:
         source = source[::-1]
+    if projection.reach:
+        source = dense(source, history.dtype)
     if not isinstance(source, Events):
-        source, delay = delayed(source, history, delay), 0
+        source, delay = delayed(source, history, delay, projection.reach), 0
     if not delay:
         return _contribution(fan, projection, source)
     late, first = _contribution(fan, projection, source), history.shape[0] - delay
@@ -62,7 +64,7 @@ class _Component(NamedTuple):
     net: Network
     group: tuple[str, ...]
     neurons: dict[str, Any]
-    weights: dict[str, Array]
+    weights: dict[str, Any]
     steps: int
     batch: int
     wanted: set[str]
@@ -205,9 +207,19 @@ def _latest(outputs: Any, history: Array) -> Array:
 def _internal_depths(internal: list[Projection]) -> dict[str, int]:
     depths: dict[str, int] = {}
     for projection in internal:
-        if projection.delay:
-            depths[projection.pre] = max(depths.get(projection.pre, 0), projection.delay)
+        if projection.depth:
+            depths[projection.pre] = max(depths.get(projection.pre, 0), projection.depth)
     return depths
+
+
+def _seen(projection: Projection, past: dict[str, Array], now: dict[str, Array]) -> Array:
+    """What a projection reads at a step: (batch, pre), or all that it sees, (reach + 1, batch, pre)."""
+    name, delay, reach = projection.pre, projection.delay or 0, projection.reach
+    if not reach:
+        return past[name][-delay] if delay else now[name]
+    sent = past[name] if delay else jnp.concatenate([past[name], now[name][None]])
+    newest = sent.shape[0] - max(delay, 1)
+    return sent[newest - reach : newest + 1]
 
 
 def shift(buffer: Array, newest: Array) -> Array:
@@ -220,7 +232,7 @@ def _component_step(
     group: tuple[str, ...],
     internal: list[Projection],
     neurons: dict[str, Any],
-    fans: dict[str, Array],
+    fans: dict[str, Any],
     wanted: set[str],
     tape: bool,
 ) -> Callable[[dict[str, Array], Any, dict[str, Array]], Any]:
@@ -235,10 +247,9 @@ def _component_step(
             current = external[name] if name in external else zeros[name]
             for projection in internal:
                 if projection.post == name:
-                    delay = projection.delay or 0
-                    pre = buffers[projection.pre][-delay] if delay else outputs[projection.pre]
+                    pre = _seen(projection, buffers, outputs)
                     added = _contribution(fans[projection.name], projection, pre)
-                    current = add_current(net, projection, current, added)
+                    current = add_current(net, projection, current, added[0] if projection.reach else added)
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)
             seen[name] = current
         kept = {}

@@ -175,6 +175,10 @@ class Network(eqx.Module):
         put = zip(self.projections.items(), keys, strict=True)
         return self.replace(projections=OrderedDict((n, p.constrain(k)) for (n, p), k in put))
 
+    def round(self) -> "Network":
+        """A copy with delays that were learned as a chip holds them, in whole steps."""
+        return self.replace(projections=OrderedDict((n, p.round()) for n, p in self.projections.items()))
+
     def replace(self, **changes: Any) -> "Network":
         """A copy with some fields changed, unchecked."""
         copy = object.__new__(type(self))
@@ -203,7 +207,7 @@ class Network(eqx.Module):
     def depths(self) -> dict[str, int]:
         """How many past outputs of each input and population its projections need."""
         names = (*self.inputs, *self.populations)
-        return {n: max((e.delay for e in self.edges if e.pre == n), default=0) for n in names}
+        return {n: max((p.depth for p in self.projections.values() if p.pre == n), default=0) for n in names}
 
     def run(
         self,
@@ -322,7 +326,7 @@ def trainable_leaves(net: Network) -> Network:
         )
     projections = OrderedDict()
     for name, projection in net.projections.items():
-        marks = {field: projection.trainable for field in ("weight", "bias") if getattr(projection, field) is not None}
+        marks = {field: projection.trainable for field in projection.learns if getattr(projection, field) is not None}
         projections[name] = falses.projections[name].replace(**marks)
     feedback = OrderedDict((n, jax.tree.map(lambda _, t=f.trainable: t, f)) for n, f in net.feedback.items())
     return falses.replace(populations=populations, projections=projections, feedback=feedback)

@@ -45,8 +45,8 @@ def scan_back(
     own = jax.tree.map(jnp.zeros_like, spread)
     depth: dict[str, int] = {}
     for path in internal:
-        if path.projection.delay:
-            depth[path.projection.pre] = max(depth.get(path.projection.pre, 0), path.projection.delay)
+        if path.projection.depth:
+            depth[path.projection.pre] = max(depth.get(path.projection.pre, 0), path.projection.depth)
     pending = {n: jnp.zeros((d, batch, net.populations[n].size), net.dtype) for n, d in depth.items()}
 
     def back(carry: Any, xs: Any) -> Any:
@@ -83,11 +83,17 @@ def scan_back(
                     continue
                 pre, delay = path.projection.pre, path.projection.delay or 0
                 felt = port_delta(net, path.projection, deltas[name])
-                value = path.projection.transpose(path.weight, felt)
-                if delay:
-                    pending[pre] = pending[pre].at[delay - 1].add(value)
+                if path.projection.reach:
+                    # Latest first, as what is pending.
+                    values = path.projection.transpose(path.weight, felt[None])[::-1]
                 else:
-                    outputs[pre] = outputs[pre] + value
+                    values = path.projection.transpose(path.weight, felt)[None]
+                if not delay:
+                    outputs[pre] = outputs[pre] + values[0]
+                if path.projection.depth:
+                    late = values if delay else values[1:]
+                    first = max(delay - 1, 0)
+                    pending[pre] = pending[pre].at[first : first + late.shape[0]].add(late)
         return (g_state, g_own, pending), deltas
 
     xs = {

@@ -26,7 +26,8 @@ def summary(net: Network) -> str:
         _, moved = _count(projection, marks.projections[name])
         assert projection.weight is not None
         shape = " x ".join(map(str, projection.weight.shape))
-        when = "reversed time" if projection.reverse else f"delay {projection.delay}"
+        when = f"delay {projection.delay}" + (f" to {projection.depth}" if projection.reach else "")
+        when = "reversed time" if projection.reverse else when
         lines.append(f"  projection  {name:<24} {shape}, {when}, {moved} trainable parameters")
     for name, feedback in net.feedback.items():
         lines.append(f"  feedback    {name:<24} {' x '.join(map(str, feedback.weight.shape))}")

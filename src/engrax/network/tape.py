@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..events import Events
+from ..events import Events, dense
 from ..synapses import Projection
+from ..synapses.delayed import windows
 from .loops import Kept
 from .network import Network
 
@@ -28,18 +29,25 @@ class Tape(NamedTuple):
     kept: dict[str, Kept]
 
     def presynaptic(self, projection: Projection) -> Array:
-        """What `projection` saw at each step, late or in reversed time: (time, batch, pre)."""
+        """What `projection` saw at each step, late or in reversed time: (time, batch, pre); where it sees several
+        steps at once, these side by side, oldest first."""
         if projection.reverse:
             return self.outputs[projection.pre][::-1]
-        return delayed(self.outputs[projection.pre], self.history[projection.pre], projection.delay or 0)
+        seen = self.seen(projection)
+        return windows(seen, projection.reach) if projection.reach else seen
 
-    def gradient(self, projection: Projection, delta: Array) -> Array:
+    def seen(self, projection: Projection) -> Array:
+        """The sequence that `projection` saw, late: (reach + time, batch, pre)."""
+        sent, past = self.outputs[projection.pre], self.history[projection.pre]
+        return delayed(dense(sent, past.dtype), past, projection.delay or 0, projection.reach)
+
+    def gradient(self, projection: Projection, delta: Array) -> Any:
         """The gradient by `projection`'s effective weight, from what its target felt at each step."""
         sent, delay = self.outputs[projection.pre], projection.delay or 0
         if projection.reverse:
             return projection.gradient(delta, sent[::-1])
-        if not isinstance(sent, Events):
-            return projection.gradient(delta, self.presynaptic(projection))
+        if projection.reach or not isinstance(sent, Events):
+            return projection.gradient(delta, self.seen(projection))
         steps, past = len(delta), self.history[projection.pre]
         made = projection.gradient(delta[delay:], sent[: max(steps - delay, 0)])
         if not delay:
@@ -48,12 +56,13 @@ class Tape(NamedTuple):
         return made + projection.gradient(delta[:delay], past[first : first + min(delay, steps)])
 
 
-def delayed(outputs: Array, history: Array, delay: int) -> Array:
-    """A sequence (time, batch, units) as it was `delay` steps ago, what came before it taken from its history."""
-    if not delay:
+def delayed(outputs: Array, history: Array, delay: int, reach: int = 0) -> Array:
+    """A sequence (time, batch, units) as it was `delay` steps ago, what came before it taken from its history: after
+    `reach` steps more, (reach + time, batch, units)."""
+    if not delay + reach:
         return outputs
     steps, depth = outputs.shape[0], history.shape[0]
-    past = history[depth - delay : depth - delay + min(delay, steps)]
+    past = history[depth - delay - reach : depth - delay + min(delay, steps)]
     return jnp.concatenate([past, outputs[: steps - delay]]) if delay < steps else past
 
 

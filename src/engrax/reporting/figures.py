@@ -10,6 +10,7 @@ import numpy as np
 from ..analysis import eligibility_traces
 from ..events import dense
 from ..network import Network
+from ..synapses import Convolution
 from ..trial import Trial
 from .content import Content
 
@@ -98,14 +99,15 @@ def weights(content: Content) -> "Figure":
     rows = -(-len(projections) // columns)
     figure, grid = axes(2.3 * rows, rows=rows, columns=columns)
     for axis, (name, projection) in zip(np.ravel(grid), projections):
-        matrix = np.asarray(projection.effective())
-        matrix = matrix.reshape(-1, matrix.shape[-1]) if projection.matrix else matrix.reshape(len(matrix), -1)
+        kernel = isinstance(projection, Convolution)
+        matrix = np.asarray(projection.effective() if projection.matrix else projection.weight)
+        matrix = matrix.reshape(len(matrix), -1) if kernel else matrix.reshape(-1, matrix.shape[-1])
         limit = float(np.quantile(np.abs(matrix), 0.99)) or 1.0
         image = axis.imshow(
             matrix, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest", rasterized=True
         )
         axis.set_title(name, fontsize=8)
-        ends = ("from unit", "onto unit") if projection.matrix else ("place in the kernel", "onto channel")
+        ends = ("place in the kernel", "onto channel") if kernel else ("from unit", "onto unit")
         axis.set(xlabel=ends[0], ylabel=ends[1])
         axis.tick_params(labelsize=7)
         figure.colorbar(image, ax=axis).ax.tick_params(labelsize=7)

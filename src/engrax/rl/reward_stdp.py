@@ -63,10 +63,10 @@ class RewardSTDP(Rule):
         ends = readouts(net)
         moved = {n: p for n, p in net.projections.items() if p.trainable and p.post not in ends}
         for name, p in moved.items():
-            if not net.populations[p.post].spiking or p.bias is not None or p.port is not None:
+            if not net.populations[p.post].spiking or p.bias is not None or p.port is not None or not p.matrix:
                 raise RuleError(
                     f"projection {name!r}: RewardSTDP pairs spikes of two populations; it has no rule for biases, "
-                    "ports and units that do not spike. Make it trainable=False."
+                    "ports, delays, kernels and units that do not spike. Make it trainable=False."
                 )
         losses = self.losses(net, trial)
         inputs = net.check_inputs(trial.inputs)

@@ -165,10 +165,10 @@ def float_zeros(states: dict[str, Any]) -> dict[str, Any]:
     return {n: jax.tree.map(jnp.zeros_like, split_state(s)[0]) for n, s in states.items()}
 
 
-def zero_sums(net: Network) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
+def zero_sums(net: Network) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
     """Where gradients are summed chunk by chunk: by effective weight, bias and parameter value."""
     moved = {n: p for n, p in net.projections.items() if p.trainable}
-    weights = {n: jnp.zeros_like(p.effective()) for n, p in moved.items()}
+    weights = {n: jax.tree.map(jnp.zeros_like, p.effective()) for n, p in moved.items()}
     biases = {n: jnp.zeros_like(b) for n, p in moved.items() if (b := p.effective_bias()) is not None}
     own = {n: jax.tree.map(jnp.zeros_like, split_parameters(p)[0]) for n, p in net.populations.items()}
     return weights, biases, own

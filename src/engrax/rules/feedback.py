@@ -8,6 +8,7 @@ those onto the readouts; random and uniform ones go to learners with state direc
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def _passes(net: Network, projection: Projection) -> bool:
     ends = readouts(net)
     if projection.pre not in net.populations or {projection.pre, projection.post} & set(ends):
         return False
-    return stateless(net, projection.post) and not projection.delay
+    return stateless(net, projection.post) and not projection.depth
 
 
 def _leading(ends: set[str], steps: Iterable[tuple[str, str]]) -> set[str]:
@@ -94,8 +95,9 @@ def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None)
             key_of = _forward(net, learner, readout)
             if key_of is None:
                 raise RuleError(f"adaptive feedback to {learner!r} needs a projection {learner}->{readout} to follow.")
+            what = "the learned delays of" if net.projections[key_of].reach else "the convolution"
             raise RuleError(
-                f"adaptive feedback to {learner!r} cannot follow the convolution {key_of!r}: put a Relay population "
+                f"adaptive feedback to {learner!r} cannot follow {what} {key_of!r}: put a Relay population "
                 "and a Dense projection behind it, or use feedback='random'."
             )
         feedback[name] = Feedback(weight, trainable=kind == "adaptive")
@@ -175,13 +177,14 @@ def shuffled(net: Network, paths: list[Path], key: PRNGKeyArray) -> list[Path]:
     """The paths onto readouts with their weights dealt out to other units, all those of a unit together.
 
     Raises:
-        RuleError: a convolution ends at a readout.
+        RuleError: a convolution or learned delays end at a readout.
     """
     ends, found = readouts(net), []
     for i, path in enumerate(paths):
         if path.projection.post in ends and not path.projection.matrix:
+            what = "learned delays of" if path.projection.reach else "kernel of the convolution"
             raise RuleError(
-                f"shuffled feedback cannot deal out the kernel of the convolution {path.projection.name!r}: use "
+                f"shuffled feedback cannot deal out the {what} {path.projection.name!r}: use "
                 "another feedback, or put a Relay population and a Dense projection behind it."
             )
         order = jax.random.permutation(jax.random.fold_in(key, i), path.weight.shape[-1])
@@ -210,7 +213,7 @@ def _broadcast(net: Network, name: str, readout: str, learner: str) -> Path:
     return Path(projection, weight.T)
 
 
-def feedback_gradients(net: Network, weights: dict[str, Array]) -> dict[str, Array]:
+def feedback_gradients(net: Network, weights: dict[str, Any]) -> dict[str, Array]:
     """Gradient of adaptive feedback weights: the readout weights' own, transposed (Kolen & Pollack 1994)."""
     found = {}
     for name, (readout, learner) in pairs(net, "adaptive").items():

@@ -47,10 +47,10 @@ def online(plan: Plan, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[A
     return value + late, jax.tree.map(jnp.add, sums, found)
 
 
-def assemble(plan: Plan, found: Gradient) -> tuple[dict[str, Array], dict[str, Array], dict[str, Any]]:
+def assemble(plan: Plan, found: Gradient) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
     """Gradients by source as ones by effective weight, bias and raw parameters of populations."""
     net = plan.net
-    weights: dict[str, Array] = {}
+    weights: dict[str, Any] = {}
     biases: dict[str, Array] = {}
     leaves: dict[str, dict[int, Array]] = {}
     for s in plan.sources:

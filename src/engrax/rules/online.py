@@ -87,9 +87,9 @@ class Plan:
         """Width of a source's presynaptic axis."""
         if source.kind != "weight":
             return 1
-        weight = self.net.projections[source.key].weight
-        assert weight is not None
-        return weight.shape[-1]
+        projection = self.net.projections[source.key]
+        assert projection.weight is not None
+        return projection.weight.shape[-1] * (projection.reach + 1)
 
     def start(self, batch: int, key: PRNGKeyArray | None = None) -> LocalState:
         """The state before the first step. `key` is for the rounding of traces."""

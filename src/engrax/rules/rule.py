@@ -246,9 +246,10 @@ def parameter_gradients(net: Network, adjoint: Adjoint) -> dict[str, Any]:
     }
 
 
-def pull_weight(projection: Projection, gradient: Array) -> Any:
-    """The gradient by a projection's own arrays, from the one by its effective weight."""
-    return jax.vjp(lambda w: projection.replace(weight=w).effective(), projection.weight)[1](gradient)[0]
+def pull_weight(projection: Projection, gradient: Any) -> dict[str, Array]:
+    """The gradient by a projection's own arrays, by name, from the one by its effective weight."""
+    own = {name: getattr(projection, name) for name in projection.learns if name != "bias"}
+    return jax.vjp(lambda own: projection.replace(**own).effective(), own)[1](gradient)[0]
 
 
 def pull_bias(projection: Projection, gradient: Array) -> Any:
@@ -258,7 +259,7 @@ def pull_bias(projection: Projection, gradient: Array) -> Any:
 
 def gradient_tree(
     net: Network,
-    weights: dict[str, Array],
+    weights: dict[str, Any],
     biases: dict[str, Array],
     parameters: dict[str, Any],
     feedback: dict[str, Array] | None = None,
@@ -267,7 +268,7 @@ def gradient_tree(
     tree = jax.tree.map(jnp.zeros_like, eqx.filter(net, trainable_leaves(net)))
     projections = OrderedDict(tree.projections)
     for name, gradient in weights.items():
-        projections[name] = projections[name].replace(weight=pull_weight(net.projections[name], gradient))
+        projections[name] = projections[name].replace(**pull_weight(net.projections[name], gradient))
     for name, gradient in biases.items():
         projections[name] = projections[name].replace(bias=pull_bias(net.projections[name], gradient))
     populations = OrderedDict(tree.populations)

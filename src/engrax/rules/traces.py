@@ -13,7 +13,7 @@ like a synapse, with pre = 1 and its own column. Axes: (state, batch, port, unit
 where all units share the number.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -59,17 +59,20 @@ def sources(net: Network) -> list[Source]:
 
 
 def presynaptic(net: Network, source: Source, tape: Tape) -> Array:
-    """The source's drive, (time, batch, pre): presynaptic outputs, or 1 for a bias or parameter."""
+    """The source's drive, (time, batch, pre): what it saw of presynaptic outputs, or 1 for a bias or parameter."""
     if source.kind == "weight":
         return tape.presynaptic(net.projections[source.key])
     steps, batch = tape.outputs[source.population].shape[:2]
     return jnp.ones((steps, batch, 1), net.dtype)
 
 
-def as_gradient(net: Network, source: Source, gradient: Array) -> Array:
-    """(port, unit, pre) in the shape of the weight, bias or parameter that it belongs to."""
+def as_gradient(net: Network, source: Source, gradient: Array) -> Any:
+    """(port, unit, pre) in the shape of the effective weight, bias or parameter that it belongs to."""
     if source.kind == "weight":
-        return gradient.reshape(net.projections[source.key].effective().shape)
+        projection = net.projections[source.key]
+        matrix, pull = jax.vjp(projection.unfold, projection.effective())
+        assert matrix is not None
+        return pull(gradient.reshape(matrix.shape))[0]
     if source.kind == "bias":
         bias = net.projections[source.key].bias
         assert bias is not None
@@ -222,7 +225,12 @@ def check_direct(net: Network, paths: list[Path]) -> None:
     """
     carrying = {path.projection.name for path in paths if not path.projection.matrix}
     for name, projection in net.projections.items():
-        if name in carrying or (projection.trainable and not projection.matrix):
+        if projection.reach and name in carrying:
+            raise RuleError(
+                f"projection {name!r} onto a readout carries errors back through delays that learn: use "
+                "evaluation='offline', random feedback, or a Dense projection there."
+            )
+        if name in carrying or (projection.trainable and not (projection.matrix or projection.reach)):
             raise RuleError(
                 f"projection {name!r} is a convolution, whose synapses share weights and have no traces of their own: "
                 "use evaluation='offline'."

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from ..errors import RuleError
 from ..meter import Learning, Work, observe
 from ..network.engine import forward
 from ..trial import Trial
@@ -33,6 +34,11 @@ def work(plan: Plan, trial: Trial) -> Learning:
     """What learning costs on a mean trial. See `meter.Learning`."""
     net = plan.net
     plan.check_step_by_step()
+    if delays := [n for n, p in net.projections.items() if p.reach and p.trainable]:
+        raise RuleError(
+            f"projection {delays[0]!r} learns delays, and what that costs on a chip is not counted: make it "
+            "trainable=False."
+        )
     spiking = [n for n, p in net.populations.items() if p.sends_events]
     activity = observe(net, trial, net.run(trial.inputs, record=spiking))
     events = {*spiking, *(n for n, count in activity.graded.items() if float(count) == 0)}

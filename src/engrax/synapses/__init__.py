@@ -1,6 +1,7 @@
 """Connections: projections and their initialisers."""
 
 from .convolution import AveragePool, Convolution
+from .delayed import AxonDelayed, Delayed
 from .initializers import INITIALIZERS, as_initializer
 from .projection import Dense, Masked, Projection, drive, fan_out, outer, transpose
 from .quantised import Quantised, QuantisedMasked, QuantisedRewired, QuantisedSigned
@@ -10,7 +11,9 @@ from .signed import Signed
 __all__ = [
     "INITIALIZERS",
     "AveragePool",
+    "AxonDelayed",
     "Convolution",
+    "Delayed",
     "Dense",
     "Masked",
     "Projection",

@@ -154,6 +154,9 @@ class Convolution(Projection):
             return jax.lax.scan(add, jnp.zeros(kernel.shape, kernel.dtype), (delta, pre))[0]
         return jax.linear_transpose(lambda w: self.drive(w, pre), kernel)(delta)[0]
 
+    def unfold(self, weight: Any) -> None:
+        return None
+
     def connections(self) -> Float[Array, " pre"]:
         return self.transpose(jnp.ones(self.kernel_shape), jnp.ones(math.prod(self.output_shape)))
 

@@ -23,8 +23,12 @@ from .initializers import Initializer, as_initializer, draw
 class Projection(eqx.Module):
     """Base of projections. A subclass may override `effective` (and `build`, to make its arrays).
 
-    One whose effective weight is no matrix sets `matrix = False` and overrides `drive`, `transpose`, `gradient` and
-    `connections`, too: it is stepped by JAX, and has no online form.
+    One whose current is no matrix times what its source sent at one step sets `matrix = False` and overrides `drive`,
+    `transpose`, `gradient` and `connections`, too: it is stepped by JAX. It has an online form if it says by `unfold`
+    what each synapse's weight is.
+
+    One that sees its source at several steps says by `reach` how many more than one. What it sees is then a sequence
+    (reach + time, batch, pre), oldest first, which makes a current (time, batch, post), and back.
 
     Args:
         pre: name of the presynaptic population or input.
@@ -41,10 +45,12 @@ class Projection(eqx.Module):
         name: key in `net.projections`; None: "pre->post".
 
     Class attributes:
-        matrix: whether the effective weight is (post, pre), one number for each synapse.
+        matrix: whether the current is (post, pre) numbers, one for each synapse, times the source's output at one step.
+        learns: names of the arrays that train; all but the bias say what acts through `effective`.
     """
 
     matrix: ClassVar[bool] = True
+    learns: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     pre: str = eqx.field(static=True)
     target: str = eqx.field(static=True)
@@ -110,6 +116,16 @@ class Projection(eqx.Module):
         """Name of the one current it drives, or None."""
         return self.target.partition(".")[2] or None
 
+    @property
+    def reach(self) -> int:
+        """How many steps before the one of `delay` it sees, too."""
+        return 0
+
+    @property
+    def depth(self) -> int:
+        """How many past outputs of its source it needs."""
+        return (self.delay or 0) + self.reach
+
     def effective(self) -> Float[Array, "*ports post pre"]:
         """The weight that acts, as a function of the projection's own arrays."""
         assert self.weight is not None
@@ -137,6 +153,10 @@ class Projection(eqx.Module):
     def gradient(self, delta: Float[Array, "time batch *ports post"], pre: Any) -> Array:
         """The gradient by the effective weight; `pre` is (time, batch, pre), an array or events."""
         return outer(delta, pre)
+
+    def unfold(self, weight: Any) -> Float[Array, "*ports post seen"] | None:
+        """An effective weight as a matrix of what is seen, `reach` + 1 steps side by side; None: it is none."""
+        return weight  # type: ignore[no-any-return]
 
     def connections(self) -> Float[Array, " pre"]:
         """How many connections leave each presynaptic unit; each port counts."""
@@ -173,6 +193,10 @@ class Projection(eqx.Module):
     def constrain(self, key: PRNGKeyArray | None = None) -> "Projection":
         """A copy with whatever its kind forbids put right (here: autapses are zero)."""
         return self if self.autapses else self.replace(weight=self.effective())
+
+    def round(self) -> "Projection":
+        """A copy with delays as a chip holds them, in whole steps."""
+        return self
 
     def replace(self, **changes: Any) -> "Projection":
         """A copy with some fields changed, unchecked."""

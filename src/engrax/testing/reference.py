@@ -22,7 +22,7 @@ from ..network.graph import components
 from ..neurons import variable
 from ..parameter import resolve
 from ..rules.rule import Rule, regularized, total_loss
-from ..synapses import AveragePool, Convolution, Projection
+from ..synapses import AveragePool, Convolution, Delayed, Projection
 from ..trial import Trial
 
 
@@ -62,7 +62,7 @@ def _simulate(
     net: Network, part: Sequence[str], inputs: dict[str, Array], local: bool
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """`simulate` for populations whose sources are among them or given whole."""
-    depth = max([e.delay for e in net.edges], default=0)
+    depth = max(net.depths().values())
     batch = next(iter(inputs.values())).shape[1]
     neurons = {n: resolve(p) for n, p in net.populations.items()}
     ends = {o.population for o in net.output_specs}
@@ -78,9 +78,12 @@ def _simulate(
             for projection in net.projections.values():
                 if projection.post != name:
                     continue
-                pre = past[projection.pre][projection.delay - 1] if projection.delay else now[projection.pre]
-                pre = back[projection.pre] if projection.reverse else pre
-                added = _contribution(net, projection, pre, local, ends)
+                sent = [now.get(projection.pre), *past[projection.pre]]
+                pre = back[projection.pre] if projection.reverse else sent[projection.delay or 0]
+                if isinstance(projection, Delayed):
+                    added = _late(net, projection, sent, local, ends)
+                else:
+                    added = _contribution(net, projection, pre, local, ends)
                 if projection.port:
                     current = current.at[:, neuron.ports.index(projection.port)].add(added)
                 else:
@@ -121,9 +124,33 @@ def _contribution(net: Network, projection: Projection, pre: Array, local: bool,
     return current + jnp.broadcast_to(bias, current.shape)
 
 
+def _late(net: Network, projection: Delayed, sent: Sequence[Any], local: bool, ends: set[str]) -> Array:
+    """What delays that learn contribute, term by term as the equation has them."""
+    least, weight, delays, sigma = projection.delay or 0, projection.weight, projection.delays, projection.sigma
+    assert weight is not None and delays is not None and sigma is not None
+    steps = range(least, projection.max_delay + 1)
+    gauss = [jnp.exp(-((k - delays) ** 2) / (2 * sigma**2)) for k in steps]
+    whole, current = sum(gauss), None
+    if not projection.autapses:
+        weight = weight * jnp.broadcast_to(1 - jnp.eye(weight.shape[-1], dtype=weight.dtype), weight.shape)
+    onto_readout = projection.post in ends and projection.pre not in ends
+    told = local and onto_readout and f"{projection.post}->{projection.pre}" in net.feedback
+    for k, share in zip(steps, gauss, strict=True):
+        tap = weight * jnp.broadcast_to(share / whole, weight.shape)
+        pre = jax.lax.stop_gradient(sent[k]) if local and (told or not onto_readout) else sent[k]
+        more = pre @ tap.T if tap.ndim == 2 else jnp.stack([pre @ w.T for w in tap], axis=1)
+        current = more if current is None else current + more
+    assert current is not None
+    if told:
+        # Feedback weights take an error to the unit as it was the shortest delay ago.
+        backward = jax.lax.stop_gradient(net.feedback[f"{projection.post}->{projection.pre}"].weight)
+        current = current + _broadcast(sent[least], jnp.zeros_like(weight), backward)
+    return current if projection.bias is None else current + jnp.broadcast_to(projection.bias, current.shape)
+
+
 def _passes(net: Network, projection: Projection) -> bool:
     """Whether a local rule lets errors through: to what has no state, unless fixed feedback goes to the source."""
-    if projection.pre not in net.populations or projection.delay:
+    if projection.pre not in net.populations or projection.depth:
         return False
     fixed = {name.split("->")[1] for name, f in net.feedback.items() if not f.trainable}
     state = resolve(net.populations[projection.post]).init_state()

@@ -30,6 +30,8 @@ PROJECTIONS: dict[str, type[synapses.Projection]] = {
     "quantised_rewired": synapses.QuantisedRewired,
     "convolution": synapses.Convolution,
     "average_pool": synapses.AveragePool,
+    "delayed": synapses.Delayed,
+    "axon_delayed": synapses.AxonDelayed,
 }
 REGULARIZERS = {"firing_rate": losses.FiringRate}
 

@@ -61,6 +61,8 @@ class ProjectionSection(_Open):
         "quantised_rewired",
         "convolution",
         "average_pool",
+        "delayed",
+        "axon_delayed",
     ] = "dense"
 
 
