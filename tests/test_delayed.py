@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import engrax as ex
-from engrax.analysis import eligibility_traces
+from engrax.analysis import eligibility_traces, escape
 from engrax.errors import ArgumentError, NetworkError, RecipeError, RuleError
 from engrax.meter import bill, observe
 from engrax.network import trainable_leaves
@@ -104,7 +104,7 @@ def test_it_is_the_sum_over_taps(kind, delay, key):
 
 BPTT_CASES = [
     pytest.param(*c, marks=() if c in {("Rate", "axons", 2), ("LIF", "synapses", None)} else pytest.mark.nightly)
-    for c in itertools.product(MODELS, KINDS, (None, 2, 4))
+    for c in itertools.product(MODELS, KINDS, (None, 2))
 ]
 
 
@@ -182,23 +182,26 @@ def test_what_cannot_be_done_is_refused_by_name(key):
         ex.meter.learning(network("LIF"), trial, ex.rules.EProp())
 
 
+def fixed_and_learned(model, kind, key):
+    """A network with `delay=`, and one that has learned the same whole delays."""
+    own = {"input->hidden": 3, "hidden->hidden": 2}
+    net = network(model, kind)
+    fixed, learned = [], []
+    for name, p in net.projections.items():
+        ends = {"weight": p.weight, "bias": False if p.bias is None else p.bias, "name": name}
+        fixed.append(ex.Dense(p.pre, p.target, delay=own.get(name, p.delay), **ends))
+        late = {"max_delay": 4, "delays": own[name]} if name in own else {}
+        learned.append(KINDS[kind](p.pre, p.target, **late, **ends) if late else fixed[-1])
+    ends = {"inputs": {"input": INPUTS}, "outputs": "readout", "key": key}
+    made = [ex.Network(dict(net.populations), projections, **ends) for projections in (fixed, learned)]
+    return made[0], made[1].round()
+
+
 @pytest.mark.x64
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_delays_and_a_narrow_tap_are_a_fixed_delay(kind, key):
     """Exactly, in every state, and the gradient by weights with it; also from a state in the middle."""
-    own = {"input->hidden": 3, "hidden->hidden": 2}
-    net = network("LIF", kind)
-    fixed, learned = [], []
-    for name, p in net.projections.items():
-        steps = own.get(name, p.delay)
-        ends = {"weight": p.weight, "bias": False if p.bias is None else p.bias, "name": name}
-        fixed.append(ex.Dense(p.pre, p.target, delay=steps, **ends))
-        told = name in own
-        learned.append(
-            KINDS[kind](p.pre, p.target, max_delay=4, delays=steps, **ends).replace(name=name) if told else fixed[-1]
-        )
-    ends = {"inputs": {"input": INPUTS}, "outputs": "readout", "key": key}
-    a, b = ex.Network(dict(net.populations), fixed, **ends), ex.Network(dict(net.populations), learned, **ends).round()
+    a, b = fixed_and_learned("LIF", kind, key)
     trial = trial_of()
     wanted = a.run(trial.inputs, record=("hidden",))
     found = b.run(trial.inputs, record=("hidden",))
@@ -213,9 +216,35 @@ def test_whole_delays_and_a_narrow_tap_are_a_fixed_delay(kind, key):
         outputs.append(y)
     np.testing.assert_allclose(jnp.stack(outputs), wanted.outputs, atol=1e-14)
     (_, g), (_, h) = (ex.rules.BPTT().value_and_grad(n, trial) for n in (a, b))
-    for name in net.projections:
+    for name in a.projections:
         np.testing.assert_allclose(h.projections[name].weight, g.projections[name].weight, atol=1e-13)
     assert float(jnp.linalg.norm(g.projections["hidden->hidden"].weight)) > 1e-6
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("kind", ["axons", pytest.param("synapses", marks=pytest.mark.nightly)])
+def test_analysis_sees_whole_delays_as_fixed_ones(kind, key):
+    """Traces onto four ports, and gradients under escape noise by the same draws."""
+    trial = trial_of()
+    wanted, found = (eligibility_traces(n, trial, "input->hidden", 1) for n in fixed_and_learned("LSTM", kind, key))
+    np.testing.assert_allclose(found, wanted, atol=1e-13)
+    assert wanted.shape == (STEPS, BATCH, 4, 4) and float(jnp.linalg.norm(wanted)) > 1e-3
+    grads = [escape._group(n, trial, ex.rules.BPTT(), key, 1.0) for n in fixed_and_learned("ALIF", kind, key)]
+    for name, p in grads[0].projections.items():
+        np.testing.assert_allclose(grads[1].projections[name].weight, p.weight, atol=1e-12)
+        assert float(jnp.linalg.norm(p.weight)) > 1e-3
+
+
+@pytest.mark.x64
+def test_a_stream_gives_the_gradient_of_the_trial():
+    net, trial = network("LIF"), trial_of().replace(lengths=None)
+    rule = ex.rules.EProp()
+    state, total = rule.init(net, BATCH), None
+    for x, y in zip(trial.inputs, trial.targets, strict=True):
+        state, _, grads = rule.update(net, state, x, y)
+        total = grads if total is None else jax.tree.map(jnp.add, total, grads)
+    wanted = rule.value_and_grad(net, trial)[1]
+    same(jax.tree.map(lambda g: g / STEPS, total), wanted, 1e-10)
 
 
 def test_rounded_delays_are_whole_and_near(key):
@@ -435,8 +464,8 @@ def sample(key, batch):
     draw, toss = jax.random.split(key)
     phase = jax.random.randint(draw, (batch,), 0, PERIOD)
     second = jax.random.bernoulli(toss, 0.5, (batch,)).astype(int)
-    t = jnp.arange(4 * PERIOD)[:, None] + phase
-    lines = [t % PERIOD == 0, (t - jnp.where(second == 1, PERIOD - LAG, LAG)) % PERIOD == 0]
+    t = jnp.arange(4 * PERIOD)[:, None] + phase[None]
+    lines = [t % PERIOD == 0, (t - jnp.where(second == 1, PERIOD - LAG, LAG)[None]) % PERIOD == 0]
     return ex.Trial(jnp.stack(lines, axis=-1).astype(jnp.float32), second)
 
 

@@ -263,3 +263,7 @@ def test_reward_modulated_stdp_pair_by_pair(key):
         RewardSTDP().value_and_grad(net, ex.Trial(played.inputs, run.outputs))
     with pytest.raises(RuleError, match=r"input->hidden.*trainable=False"):
         rule.value_and_grad(agent(world, key, ex.neurons.Rate(4)), episodes)
+    late = ex.AxonDelayed("hidden", "hidden", max_delay=3, delay=1).build(key, (12, 12), net.dtype)
+    delayed = net.replace(projections=type(net.projections)({**net.projections, "hidden->hidden": late}))
+    with pytest.raises(RuleError, match=r"hidden->hidden.*no rule for.*delays.*trainable=False"):
+        rule.value_and_grad(delayed, episodes)
