@@ -229,6 +229,13 @@ def test_ecg_validation_is_contiguous_blocks_or_labelled_random(data: pathlib.Pa
     assert where(random, "validation") != where(tasks.get("ecg", validation="random", seed=1), "validation")
 
 
+def test_ecg_may_hold_nothing_out(data: pathlib.Path) -> None:
+    blocks, none = tasks.get("ecg"), tasks.get("ecg", validation="none")
+    assert [none.count(split) for split in ("train", "validation", "test")] == [618, 61, 141]
+    for shown, as_before in zip(none.rows["validation"], blocks.rows["validation"], strict=True):
+        np.testing.assert_array_equal(shown, as_before)
+
+
 def test_ecg_refuses_too_small_a_share_for_its_blocks(data: pathlib.Path) -> None:
     with pytest.raises(TaskError, match="blocks"):
         tasks.get("ecg", fraction=0.005)

@@ -300,4 +300,5 @@ def test_the_real_test_set(data: pathlib.Path) -> None:
 @pytest.mark.nightly
 def test_the_recipe_learns_from_such_files(files: dict[str, bytes], tmp_path: pathlib.Path) -> None:
     folder = unpack(files, tmp_path / "speech")
-    learns("yin2021/gsc", f"task.folder={str(folder)!r}", "task.silence=[4, 2, 3]", "network.populations.events.size=120")
+    small = ("task.silence=[4, 2, 3]", "network.populations.events.size=120")
+    learns("yin2021/gsc", f"task.folder={str(folder)!r}", *small)
