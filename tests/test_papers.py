@@ -25,6 +25,7 @@ from engrax.papers.bellec2020_memory import Bellec2020StoreRecall
 from engrax.papers.bellec2020_reward import Bellec2020Reward
 from engrax.papers.experiment import VERDICTS, Experiment, Found, interval
 from engrax.papers.yin2021 import Yin2021ECG
+from engrax.papers.yin2021_mnist import Yin2021PSMNIST, Yin2021SMNIST
 
 RUNNER = CliRunner()
 KEYS = {
@@ -95,6 +96,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
         "bellec2020_memory",
         "bellec2020_reward",
         "yin2021",
+        "yin2021_mnist",
     ):
         monkeypatch.setattr(f"engrax.papers.{module}.run_once", run_once)
     return calls
@@ -102,6 +104,17 @@ def fake(monkeypatch: pytest.MonkeyPatch, figures: list[dict]) -> list[tuple]:
 
 def run(experiment: Experiment, quick: bool = False) -> Found:
     return experiment.run(quick, Path("folder"), lambda text: None)
+
+
+def test_digits_in_sequence_are_untested_short_of_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"recipe": {"training": {"batch": 300}}, "curve": [[1800, 0.5]]}
+    calls = fake(monkeypatch, [{"test_accuracy": figure, **made} for figure in (0.98, 0.983, 0.95)])
+    assert run(Yin2021SMNIST()).verdict == "untested" and run(Yin2021SMNIST()).verdict == "holds"
+    found = run(Yin2021PSMNIST())
+    assert found.verdict == "holds" and found.measured["validation accuracy"] == {"1800 updates": 0.5}
+    assert [recipe for recipe, *_ in calls] == ["yin2021/smnist", "yin2021/smnist", "yin2021/psmnist"]
+    monkeypatch.setattr(Yin2021SMNIST, "updates", 36000)
+    assert run(Yin2021SMNIST()).verdict == "fails"  # the first figure again, at the full budget
 
 
 def test_verdicts_follow_their_bars(monkeypatch: pytest.MonkeyPatch) -> None:
