@@ -63,7 +63,7 @@ def test_a_three_unit_network_by_hand() -> None:
     total = found.total
     assert total == (10, 31 + 22 + 8 + 28 + 7)
     for name, price in PRICES.items():
-        assert found.joules(name) == pytest.approx(10 * price.ac + 96 * price.mac)
+        assert found.joules(name) == pytest.approx(10 * price.ac + 96 * price.mac + 106 * price.read)
     eight = ex.meter.learning(net, trial, ex.rules.EProp(evaluation="online", trace_bits=8))
     # A scale for each vector, and for each unit's filtered traces where it has any.
     assert eight.held == {"traces": 11, "scales": 4 * (3 + 2 + 1), "sums": 28} and eight.items == found.items

@@ -58,6 +58,32 @@ def test_a_three_unit_network_by_hand() -> None:
     # LSTM of 2 units on 2 inputs: 4 (2 2 + 2 2) = 32, and 17 2; its readout 2, and 1.
     assert found.lstm.mac == pytest.approx(3.5 * 34) and found.lstm.update == pytest.approx(3.5 * 35)
     assert found.ratio("int32") == pytest.approx(found.lstm.joules(PRICES["int32"]) / found.joules("int32"))
+    # Layer by layer: what comes in, what a step costs, and how often a unit's state moves.
+    assert {n: (p.ac, p.spikes) for n, p in found.projections.items()} == {
+        "input->hidden": (4.0, 2.0),
+        "hidden->hidden": (2.0, 3.5),
+        "hidden->readout": (3.5, 3.5),
+    }
+    assert onto.membrane_updates == 7 and readout.membrane_updates == 3.5 and total.membrane_updates == 10.5
+    assert found.step.steps == 1 and found.step.joules("int8") == pytest.approx(found.joules("int8") / 3.5)
+    assert found.step.items["hidden"].update == pytest.approx(2) and found.step.ratio() == pytest.approx(found.ratio())
+    assert found.joules("int8") == pytest.approx(9.5 * 0.03e-12 + 10.5 * 0.23e-12)
+    # A weight is read for each synaptic operation, of either kind, and none for an update.
+    assert found.joules("float32+sram") == pytest.approx(found.joules("float32") + 9.5 * 5e-12)
+    lstm = found.lstm.joules(PRICES["float32+sram"]) - found.lstm.joules(PRICES["float32"])
+    assert lstm == pytest.approx(3.5 * 34 * 5e-12)
+    # RNN: 2 2 + 2 2, and 2; GRU: three times that, and 14 2; the readout as before.
+    rnn, gru = found.references["rnn"], found.references["gru"]
+    assert (rnn.mac, rnn.update) == (3.5 * 10, 3.5 * 3) and (gru.mac, gru.update) == (3.5 * 26, 3.5 * 29)
+
+
+def test_there_are_four_sets_of_prices() -> None:
+    assert list(PRICES) == ["float32", "int32", "int8", "float32+sram"]
+    assert [price.read for price in PRICES.values()] == [0, 0, 0, 5e-12]
+    for price in PRICES.values():
+        whole = 2 * (price.ac + price.read) + 3 * (price.mac + price.read)
+        assert price.joules(ac=2, mac=3, update=5) == pytest.approx(whole + 5 * price.mac)
+        assert ex.meter.Work(2, 3).joules(price) == pytest.approx(whole) and price.source.startswith("45 nm")
 
 
 def test_graded_inputs_cost_a_multiplication_a_connection_zero_or_not(key: jax.Array) -> None:
@@ -90,8 +116,26 @@ def test_ports_and_graded_units_count_every_link(key: jax.Array) -> None:
     )
     found = watch(net, ex.Trial(jax.random.normal(key, (10, 2, 3)), jnp.zeros((10, 2, 2))))
     assert found.items["cell"].mac == 10 * 4 * (3 * 4 + 4 * 4) and found.items["cell"].update == 10 * 4 * 17
-    # An LSTM network is as expensive as the LSTM network it is compared with.
-    assert found.ratio("float32") == pytest.approx(1) and found.total.spikes is None
+    assert found.total.spikes is None
+
+
+@pytest.mark.parametrize("kind", ["rnn", "gru", "lstm"])
+def test_a_network_is_as_expensive_as_the_one_it_is_compared_with(key: jax.Array, kind: str) -> None:
+    model = {"rnn": ex.neurons.Rate, "gru": ex.neurons.GRU, "lstm": ex.neurons.LSTM}[kind]
+    onto = [ex.Dense("input", "cell"), ex.Dense("cell", "cell")]
+    if kind == "gru":
+        onto = [ex.Dense("input", f"cell.{port}") for port in ("reset", "update", "candidate")]
+        onto += [ex.Dense("cell", f"cell.{port}") for port in ("reset", "update", "recurrent")]
+    net = ex.Network(
+        {"cell": model(4), "readout": ex.neurons.LI(2)},
+        [*onto, ex.Dense("cell", "readout")],
+        inputs={"input": 3},
+        outputs="readout",
+        key=key,
+    )
+    found = watch(net, ex.Trial(jax.random.normal(key, (10, 2, 3)), jnp.zeros((10, 2, 2))))
+    for prices in PRICES:
+        assert found.ratio(prices, kind) == pytest.approx(1)
 
 
 def test_the_published_network_on_ecg_costs_what_the_literature_says() -> None:
@@ -115,6 +159,8 @@ def test_the_published_network_on_ecg_costs_what_the_literature_says() -> None:
     assert found.joules("int32") / steps == pytest.approx(0.23e-9, rel=0.1)
     assert found.joules("float32") / steps == pytest.approx(0.73e-9, rel=0.1)
     assert found.ratio("int32") == pytest.approx(86, rel=0.1) and found.ratio("float32") == pytest.approx(38, rel=0.1)
+    assert found.ratio("int32", "rnn") == pytest.approx(24, rel=0.05)
+    assert found.ratio("float32", "rnn") == pytest.approx(11, rel=0.05)
 
 
 def test_evaluate_and_energy_read_a_run_back(tmp_path) -> None:
@@ -130,6 +176,24 @@ def test_evaluate_and_energy_read_a_run_back(tmp_path) -> None:
     energy = json.loads(runner.invoke(app, ["energy", out, "--json"]).stdout)
     assert energy["energy_joules"] == figures["energy_joules"]
     assert set(energy["populations"]) == {"hidden", "readout"} and energy["steps"] == 32
+    assert list(energy["prices"]) == list(PRICES)
+    assert energy["prices"]["int32"]["energy_joules"] == energy["energy_joules_int32"]
+    assert energy["prices"]["int32"]["lstm"]["energy_joules"] == energy["lstm_energy_joules_int32"]
+    assert energy["prices"]["int8"]["step_joules"] == pytest.approx(energy["prices"]["int8"]["energy_joules"] / 32)
+    for name, population in energy["populations"].items():
+        onto = [p for n, p in energy["projections"].items() if n.endswith(name) or (name == "hidden" and "ago" in n)]
+        for kind in ("ac", "mac"):
+            assert sum(p[kind] for p in onto) == pytest.approx(population[kind])
+    assert energy["neurobench"]["dense"] > energy["neurobench"]["macs"] > 0 and energy["neurobench"]["steps"] == 32
+    figure = (tmp_path / "run" / "energy.svg").read_text()
+    assert energy["figure"] == str(tmp_path / "run" / "energy.svg") and figure.startswith("<svg")
+    for words in ("energy per inference (nJ), float32", "synapses", "updates", "hidden", "float32+sram", "LSTM"):
+        assert words in figure, words
+    one = runner.invoke(app, ["energy", out, "--prices", "int8"])
+    assert one.exit_code == 0 and "int8" in one.stdout and "float32+sram" not in one.stdout.partition("learning")[0]
+    assert "int8" in (tmp_path / "run" / "energy.svg").read_text().partition("set of prices")[0]
+    wrong = runner.invoke(app, ["energy", out, "--prices", "int9"])
+    assert wrong.exit_code == 2 and "--prices" in wrong.stderr and "Did you mean 'int8'" in wrong.stderr
     for command in ("evaluate", "energy"):
         shown = runner.invoke(app, [command, out])
         assert shown.exit_code == 0 and "float32" in shown.stdout and "equally wide LSTM" in shown.stdout

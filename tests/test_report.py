@@ -83,7 +83,7 @@ def test_a_page_has_every_part(tmp_path: Path) -> None:
         "Network",
     ):
         assert f"<h2>{part}</h2>" in text
-    assert text.count("<svg") == 5
+    assert text.count("<svg") == 6
     for label in ("training steps", "time (ms)", "eligibility", "decided", "hidden->hidden", "equally wide LSTM"):
         assert label in words
     assert f"{100 * run.test_accuracy:.2f} ±" in words

@@ -68,6 +68,7 @@ from . import (  # noqa: E402  (they register themselves)
     catalogue,  # noqa: F401
     compare,  # noqa: F401
     doctor,  # noqa: F401
+    energy,  # noqa: F401
     evaluate,  # noqa: F401
     papers,  # noqa: F401
     play,  # noqa: F401

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..network import Network
 from ..trial import Trial
-from .bill import PRICES, Price
+from .prices import PRICES, Price
 
 
 class Work(NamedTuple):
@@ -23,8 +23,9 @@ class Work(NamedTuple):
     mac: float
 
     def joules(self, price: Price) -> float:
-        """Energy of a trial."""
-        return self.ac * price.ac + self.mac * price.mac
+        """Energy of a trial. Where weights are fetched, each operation fetches the number it works on, as synapses do:
+        a trace, a sum, a feedback weight or a weight; writing it back is not counted."""
+        return price.joules(self.ac, self.mac)
 
 
 class Learning(NamedTuple):
@@ -62,10 +63,10 @@ class Learning(NamedTuple):
 
     def table(self) -> str:
         """The figures as text, a line each."""
-        head = f"{'learning':<12} {'AC':>14} {'MAC':>14} " + " ".join(f"{name + ' J':>12}" for name in PRICES)
+        head = f"{'learning':<12} {'AC':>14} {'MAC':>14} " + " ".join(f"{name + ' J':>14}" for name in PRICES)
         lines = [head]
         for name, item in {**self.items, "all": self.total}.items():
-            prices = " ".join(f"{item.joules(price):>12.3g}" for price in PRICES.values())
+            prices = " ".join(f"{item.joules(price):>14.3g}" for price in PRICES.values())
             lines.append(f"{name:<12} {item.ac:>14,.0f} {item.mac:>14,.0f} {prices}")
         held = ", ".join(f"{name} {size:,.0f}" for name, size in self.held.items())
         lines.append(f"{self.gated:.1%} of trace updates gated")

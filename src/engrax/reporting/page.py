@@ -9,7 +9,7 @@ import numpy as np
 
 from ..analysis import confusion
 from ..meter import PRICES
-from . import figures
+from . import energy, figures
 from .content import Content
 from .text import joules
 
@@ -52,6 +52,7 @@ def page(content: Content) -> str:
             "of the synapses from the presynaptic unit that is most active.",
             lambda: figures.traces(content),
         ),
+        _figure("Energy", "A mean test trial, the mean over seeds.", lambda: energy.draw(content.energy)),
         _figure("Weights", "Colours end at the 99th percentile of the sizes.", lambda: figures.weights(content)),
     ]
     counts = confusion(content.network, content.task)
@@ -77,15 +78,17 @@ def _energy(content: Content) -> str:
     bill = content.energy
     head = "".join(f"<th>{_text(x)}</th>" for x in ("", "spikes", "AC", "MAC", "update MAC", *PRICES))
     rows = []
-    for name, item in {**bill.items, "all": bill.total, "equally wide LSTM": bill.lstm}.items():
+    others = {f"equally wide {kind.upper()}": item for kind, item in bill.references.items()}
+    for name, item in {**bill.items, "all": bill.total, **others}.items():
         spikes = "" if item.spikes is None else f"{item.spikes:,.0f}"
         counts = [f"{x:,.0f}" for x in (item.ac, item.mac, item.update)]
         cells = [name, spikes, *counts, *(joules(item.joules(price)) for price in PRICES.values())]
         rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
     prices = "; ".join(f"{n}: AC {joules(p.ac)}, MAC {joules(p.mac)} ({p.source})" for n, p in PRICES.items())
     return (
-        f"<section><h2>Energy of a mean test trial</h2><p>{bill.steps:g} steps. {_text(prices)}. Memory traffic is not "
-        f'counted.</p><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f"<section><h2>Energy of a mean test trial</h2><p>{bill.steps:g} steps. {_text(prices)}. Memory traffic is "
+        'counted where a price names it, and nowhere else.</p><div class="scroll"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         "</div></section>\n"
     )
 

@@ -1,5 +1,6 @@
 """Measuring: one pass over a split with frozen weights, every figure weighted so that batches average exactly."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ..errors import ArgumentError
-from ..meter import Activity, Bill, bill, observe
+from ..meter import Activity, Bill, NeuroBench, Workload, bill, neurobench, observe, watched, workload
 from ..network import Network
 from ..parameter import positive_integer
 from ..rl.surface import surfaced
@@ -64,13 +65,23 @@ def meter(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tu
     return _figures(sums, activity, nets, many), bill(one_of(nets, 0, many), mean)
 
 
+def benchmark(net: Network, task: Task, split: Split, batch: int) -> NeuroBench:
+    """NeuroBench's metrics of one network on a split."""
+    return neurobench(net, _total(task, split, batch, lambda trial: _work(net, trial, task)))
+
+
 def _passes(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tuple[dict[str, np.ndarray], Activity]:
     """Sums over the whole split, in double precision, with a leading axis of seeds."""
+    total = _total(task, split, batch, lambda trial: _sums(nets, trial, task, many))
+    return total if many else jax.tree.map(lambda x: x[None], total)
+
+
+def _total(task: Task, split: Split, batch: int, of: Callable[[Any], Any]) -> Any:
+    """Sums over the whole split, in double precision, of what there is of each batch."""
     total: Any = None
     for trial in task.batches(split, batch):
         with surfaced():
-            part = jax.tree.map(lambda x: np.asarray(x, np.float64), _sums(nets, trial, task, many))
-        part = part if many else jax.tree.map(lambda x: x[None], part)
+            part = jax.tree.map(lambda x: np.asarray(x, np.float64), of(trial))
         total = part if total is None else jax.tree.map(np.add, total, part)
     return total
 
@@ -106,3 +117,8 @@ def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, 
         return sums, observe(net, given, record)
 
     return over_seeds(one, nets, in_turn=task.outside) if many else one(nets)
+
+
+@eqx.filter_jit
+def _work(net: Network, trial: Any, task: Task) -> Workload:
+    return workload(net, *task.perform(net, trial, watched(net)))
