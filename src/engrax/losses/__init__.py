@@ -1,6 +1,7 @@
 """Losses and regularisers."""
 
 from .ctc import CTC
+from .energy import Energy
 from .loss import (
     NAMES,
     Loss,
@@ -13,14 +14,16 @@ from .loss import (
     mean_squared_error,
     named,
 )
-from .regularizers import FiringRate
+from .regularizers import FiringRate, Regularizer
 from .votes import Votes
 
 __all__ = [
     "CTC",
     "NAMES",
+    "Energy",
     "FiringRate",
     "Loss",
+    "Regularizer",
     "Running",
     "Sequence",
     "Terminal",

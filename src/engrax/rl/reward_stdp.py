@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import finite
 from ..errors import RuleError
-from ..losses import FiringRate
+from ..losses import Regularizer
 from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Cotangents
@@ -51,7 +51,7 @@ class RewardSTDP(Rule):
 
     reference: ClassVar[str | None] = None
 
-    regularizers: tuple[FiringRate, ...] = eqx.field(static=True, init=False, default=())
+    regularizers: tuple[Regularizer, ...] = eqx.field(static=True, init=False, default=())
     tau_plus: float = eqx.field(static=True, default=20.0, converter=_positive("tau_plus"))
     tau_minus: float = eqx.field(static=True, default=20.0, converter=_positive("tau_minus"))
     potentiation: float = eqx.field(static=True, default=1.0, converter=_positive("potentiation"))

@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import MemoryBudgetError, RuleError
-from ..losses import FiringRate, Loss, Running, Terminal
+from ..losses import Loss, Regularizer, Running, Terminal
 from ..network import Network, NetworkState
 from ..network.cotangents import Path
 from ..network.engine import forward
 from . import fixed_point, traces
 from .feedback import readouts
 from .rates import Activity, count, counted, no_activity, rate_cotangents
-from .rule import regularized
 
 Gradient = dict[str, Array]
 
@@ -51,7 +50,7 @@ class Plan:
         net: Network,
         paths: list[Path],
         losses: dict[str, Loss],
-        regularizers: tuple[FiringRate, ...],
+        regularizers: tuple[Regularizer, ...],
         stream: bool = False,
         bits: int | None = None,
     ) -> None:
@@ -62,10 +61,10 @@ class Plan:
         self.counted = counted(regularizers, net)
         self.late = tuple(r for r in regularizers if not r.running)
         self.prompt = tuple(r for r in regularizers if r.running)
-        self.late_populations = tuple(dict.fromkeys(n for r in self.late for n in regularized(r, net)))
+        self.late_populations = tuple(dict.fromkeys(n for r in self.late for n in r.on(net)))
         # Sums over all trials serve a rate that is averaged over them; single trials' rates, and a stream that starts
         # trials anew one by one, need one sum a trial.
-        self.per_sample = stream or any(r.average == "sample" for r in self.late)
+        self.per_sample = stream or any(not r.pooled for r in self.late)
         self.specs = {o.label: o for o in net.output_specs}
 
     def through(self, source: traces.Source) -> list[Path]:
@@ -136,8 +135,9 @@ class Plan:
         """Raise a RuleError for rates of a readout: what they say of a learner has no trace of its own."""
         for name in self.counted:
             if any(p.projection.post == name for p in self.paths):
+                who = next(type(r).__name__ for r in self.regularizers if name in r.on(self.net))
                 raise RuleError(
-                    f"FiringRate on the readout {name!r} cannot be evaluated online: leave it out of its "
+                    f"{who} on the readout {name!r} cannot be evaluated online: leave it out of its "
                     "populations, or use "
                     "evaluation='offline' or 'chunked'."
                 )
@@ -283,11 +283,11 @@ def finish(plan: Plan, state: LocalState, targets: dict[str, Any], divide: dict[
                     s, label, state.terminal[f"{label}|{s.label}"], gradient
                 )
     for r in plan.regularizers:
-        for name in regularized(r, net):
-            value = value + r.value(state.activity.counts[name], state.activity.steps, net.dt)
+        for name in r.on(net):
+            value = value + r.at(net, name).value(state.activity.counts[name], state.activity.steps, net.dt)
             if r.running:
                 continue
-            each = r.cotangent(state.activity.counts[name], state.activity.steps, net.dt)
+            each = r.at(net, name).cotangent(state.activity.counts[name], state.activity.steps, net.dt)
             for s in plan.sources:
                 if s.population == name:
                     found[s.label] = found[s.label] + rate_gradient(state.rates[s.label], each)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import check_key
 from ..errors import ArgumentError, RuleError, unknown
 from ..kernels.library import differentiable
-from ..losses import CTC, FiringRate, Loss, Terminal, as_loss, check_loss
+from ..losses import CTC, Loss, Regularizer, Terminal, as_loss, check_loss
 from ..losses.ctc import check_strings
 from ..meter import Learning
 from ..network import Network, trainable_leaves
@@ -33,7 +33,7 @@ class Rule(eqx.Module):
         loss: a name, a `Loss`, a function of one step `f(output, target) -> (batch,)`, a dict of these by output label,
             or None for the loss that the targets suggest (see `losses.as_loss`).
         reduction, scale: see `losses.Loss`.
-        regularizers: `losses.FiringRate` terms.
+        regularizers: `losses.FiringRate` and `losses.Energy` terms.
 
     Class attributes:
         reference: what the gradient must equal, for `engrax.testing.check_rule`: "full" (reverse mode through
@@ -45,7 +45,7 @@ class Rule(eqx.Module):
     loss: Any = eqx.field(static=True, default=None, kw_only=True)
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
     scale: float = eqx.field(static=True, default=1.0, kw_only=True)
-    regularizers: tuple[FiringRate, ...] = eqx.field(
+    regularizers: tuple[Regularizer, ...] = eqx.field(
         static=True, default=(), converter=lambda x: _tuple(x), kw_only=True
     )
 
@@ -82,7 +82,7 @@ class Rule(eqx.Module):
             hint = " Episodes are for rl.ActorCritic(rule)." if isinstance(trial, Episodes) else ""
             raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.{hint}")
         for regularizer in self.regularizers:
-            regularized(regularizer, net)
+            regularizer.on(net)
         losses = self.losses(net, trial)
         check_trial(net, trial, losses)
         return _value_and_grad(self, net, trial, key)
@@ -120,11 +120,11 @@ def _value_and_grad(rule: Rule, net: Network, trial: Trial, key: PRNGKeyArray | 
     return differentiable(lambda arguments: rule.compute(*arguments), (net, trial, key))
 
 
-def _tuple(x: Any) -> tuple[FiringRate, ...]:
-    if isinstance(x, FiringRate):
+def _tuple(x: Any) -> tuple[Regularizer, ...]:
+    if isinstance(x, Regularizer):
         return (x,)
-    if not isinstance(x, Iterable) or not all(isinstance(r, FiringRate) for r in x):
-        raise ArgumentError(f"regularizers must be FiringRate terms, got {x!r}.")
+    if not isinstance(x, Iterable) or not all(isinstance(r, Regularizer) for r in x):
+        raise ArgumentError(f"regularizers must be FiringRate or Energy terms, got {x!r}.")
     return tuple(x)
 
 
@@ -190,27 +190,6 @@ def enter(net: Network, gradients: dict[str, Array]) -> tuple[dict[str, Array], 
 def add(entering: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
     """Cotangents by population, those of both added where both have one."""
     return {**entering, **{n: entering[n] + g if n in entering else g for n, g in more.items()}}
-
-
-def regularized(regularizer: FiringRate, net: Network) -> tuple[str, ...]:
-    """Names of the populations a rate regulariser acts on.
-
-    Raises:
-        RuleError: a name does not exist, or no population spikes.
-    """
-    if regularizer.populations is None:
-        ends = {o.population for o in net.output_specs}
-        names = tuple(n for n, p in net.populations.items() if p.spiking and n not in ends)
-        if not names:
-            raise RuleError(
-                "FiringRate found no spiking population besides the readouts: name the ones it is for, "
-                "populations=[...]."
-            )
-        return names
-    for name in regularizer.populations:
-        if name not in net.populations:
-            raise unknown("population in FiringRate", name, net.populations, RuleError)
-    return regularizer.populations
 
 
 def initial_state_parameters(net: Network, states: dict[str, Any]) -> dict[str, Any]:

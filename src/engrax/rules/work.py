@@ -22,7 +22,6 @@ from .feedback import readouts
 from .fixed_point import enters, mixes
 from .local import per_step
 from .online import Plan, step_loss
-from .rule import regularized
 
 KINDS = ("eligibility", "filtering", "signals", "gradients")
 # Sums over a trial, and scales of traces, are 32-bit numbers.
@@ -203,7 +202,7 @@ def _gradients(
     trace = _ones(enters(block, depth, depth, traces.columns_of(net, s)), net.dtype)
     if s.population in plan.late_populations:
         _add(found, "gradients ac", _sum(trace * each))
-    if any(s.population in regularized(r, net) for r in plan.prompt):
+    if any(s.population in r.on(net) for r in plan.prompt):
         _add(found, "gradients mac", _sum(trace * each))
 
 

@@ -21,7 +21,7 @@ from ..network import Network, trainable_leaves
 from ..network.graph import components
 from ..neurons import variable
 from ..parameter import resolve
-from ..rules.rule import Rule, regularized, total_loss
+from ..rules.rule import Rule, total_loss
 from ..synapses import AveragePool, Convolution, Delayed, Projection
 from ..trial import Trial
 
@@ -213,9 +213,9 @@ def _objective(
     total = total_loss(losses, outputs, trial, net)
     valid = trial.valid().astype(net.dtype)
     for regularizer in rule.regularizers:
-        for name in regularized(regularizer, net):
+        for name in regularizer.on(net):
             counts = jnp.sum(valid[:, :, None] * activity[name], axis=0)
-            total = total + regularizer.value(counts, jnp.sum(valid, axis=0), net.dt)
+            total = total + regularizer.at(net, name).value(counts, jnp.sum(valid, axis=0), net.dt)
     return total
 
 

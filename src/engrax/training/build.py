@@ -33,7 +33,7 @@ PROJECTIONS: dict[str, type[synapses.Projection]] = {
     "delayed": synapses.Delayed,
     "axon_delayed": synapses.AxonDelayed,
 }
-REGULARIZERS = {"firing_rate": losses.FiringRate}
+REGULARIZERS = {"firing_rate": losses.FiringRate, "energy": losses.Energy}
 
 
 class Built(NamedTuple):
