@@ -92,6 +92,8 @@ class ActorCritic(Rule):
             raise ArgumentError("ActorCritic has a loss of its own; give regularizers to the rule inside.")
         if self.rule.loss is not None:
             raise ArgumentError("ActorCritic has a loss of its own: leave out that of the rule inside.")
+        if self.dropout or self.rule.dropout:
+            raise ArgumentError("ActorCritic plays whole networks: leave out dropout.")
 
     def with_gradients_of(self, kind: type[Rule]) -> Rule:
         """The same actor and critic by another rule."""

@@ -279,6 +279,8 @@ class EProp(Rule):
         """
         if self.feedback == "shuffled":
             raise RuleError("shuffled feedback is a control for whole trials: it cannot be streamed.")
+        if self.dropout:
+            raise RuleError("streams run whole networks: leave out dropout.")
         bound = self._seen(self.bound(net))
         losses: dict[str, Loss] = {}
         for spec in bound.output_specs:

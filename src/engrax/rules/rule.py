@@ -5,7 +5,7 @@ how delta becomes a gradient with the network's own tree.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -24,6 +24,7 @@ from ..network.cotangents import Adjoint, pull_parameters, split_state
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
 from ..trial import Episodes, Trial
+from .dropout import Rates, as_rates, check_rates, thin
 
 
 class Rule(eqx.Module):
@@ -34,6 +35,8 @@ class Rule(eqx.Module):
             or None for the loss that the targets suggest (see `losses.as_loss`).
         reduction, scale: see `losses.Loss`.
         regularizers: `losses.FiringRate` and `losses.Energy` terms.
+        dropout: rates by projection, such as `{"hidden->readout": 0.1}`: shares of its presynaptic units that it does
+            not hear, drawn for each gradient and common to its batch. Networks are run and measured whole.
 
     Class attributes:
         reference: what the gradient must equal, for `engrax.testing.check_rule`: "full" (reverse mode through
@@ -48,6 +51,7 @@ class Rule(eqx.Module):
     regularizers: tuple[Regularizer, ...] = eqx.field(
         static=True, default=(), converter=lambda x: _tuple(x), kw_only=True
     )
+    dropout: Rates | Mapping[str, float] = eqx.field(static=True, default=(), converter=as_rates, kw_only=True)
 
     def __check_init__(self) -> None:
         for loss in self.loss.values() if isinstance(self.loss, dict) else [self.loss]:
@@ -83,6 +87,7 @@ class Rule(eqx.Module):
             raise ArgumentError(f"trial must be an engrax Trial, got {type(trial).__name__}.{hint}")
         for regularizer in self.regularizers:
             regularizer.on(net)
+        check_rates(net, self.rates, key)
         losses = self.losses(net, trial)
         check_trial(net, trial, losses)
         return _value_and_grad(self, net, trial, key)
@@ -101,7 +106,13 @@ class Rule(eqx.Module):
 
     def with_gradients_of(self, kind: type["Rule"]) -> "Rule":
         """Another rule, of a class `kind`, with the loss and the regularisers of this one."""
-        return kind(loss=self.loss, reduction=self.reduction, scale=self.scale, regularizers=self.regularizers)
+        shared = {name: getattr(self, name) for name in ("loss", "reduction", "scale", "regularizers", "dropout")}
+        return kind(**shared)
+
+    @property
+    def rates(self) -> Rates:
+        """`dropout` as pairs."""
+        return as_rates(self.dropout)
 
     def losses(self, net: Network, trial: Trial) -> dict[str, Loss]:
         """The loss of each output, by label."""
@@ -117,7 +128,15 @@ class Rule(eqx.Module):
 
 @eqx.filter_jit
 def _value_and_grad(rule: Rule, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
-    return differentiable(lambda arguments: rule.compute(*arguments), (net, trial, key))
+    def compute(arguments: tuple[Network, Trial, PRNGKeyArray | None]) -> tuple[Array, Network]:
+        whole, trial, key = arguments
+        if not rule.rates or key is None:
+            return rule.compute(whole, trial, key)
+        thinned, pull = thin(whole, rule.rates, key)
+        loss, gradient = rule.compute(thinned, trial, key)
+        return loss, pull(gradient)
+
+    return differentiable(compute, (net, trial, key))
 
 
 def _tuple(x: Any) -> tuple[Regularizer, ...]:
