@@ -5,11 +5,13 @@ import jax
 import numpy as np
 import pytest
 
+from engrax.meter import PRICES
 from engrax.network.network import trainable_leaves
 from engrax.neurons.surrogates import NAMED
 from engrax.papers import yin2021_compared, yin2021_series
 from engrax.papers.yin2021_ablations import OURS, SURROGATES, Yin2021Surrogate, Yin2021Tunable, surrogate, variants
 from engrax.papers.yin2021_compared import Yin2021BeatsRNN, Yin2021NearANN
+from engrax.papers.yin2021_energy import Yin2021Energy
 from engrax.papers.yin2021_networks import KINDS, parameters, recipe, units_for
 from engrax.papers.yin2021_series import SERIES, Series, cell, paired, ridge, size
 from engrax.training.build import build
@@ -71,6 +73,10 @@ def test_cells_choose_a_rate_and_pair_their_cases(small, tmp_path, monkeypatch):
         and ours["learning_rate"] in yin2021_series.RATES
     )
     assert cell("vowels", "srnn", tmp_path, said.append) == ours
+    assert ours["operations"]["network"]["ac"] > 0 == theirs["operations"]["network"]["ac"]
+    assert ours["operations"]["lstm"]["mac"] > ours["operations"]["network"]["mac"] > 0
+    small = cell("vowels", "rnn", tmp_path, said.append, [0], share=0.5)
+    assert small["units"] == round(theirs["units"] / 2) and small["parameters"] < theirs["parameters"]
     np.testing.assert_allclose(
         paired("vowels", ours["test_accuracy"], theirs["test_accuracy"]),
         np.subtract(ours["test_accuracy"], theirs["test_accuracy"]),
@@ -140,3 +146,36 @@ def test_verdicts_of_the_ablations(gains, verdict, monkeypatch, tmp_path):
     assert Yin2021Surrogate().run(False, tmp_path / "x", print).verdict == verdict
     tunable = Yin2021Tunable().run(False, tmp_path / "x", print).verdict
     assert tunable == {"holds": "holds"}.get(verdict, "partly")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "macs", "wanted"),
+    [
+        ({0.125: 0.5, 0.25: 0.8, 0.5: 0.85, 1.0: 0.9}, 1000.0, ("holds", 0.25)),
+        ({0.125: 0.5, 0.25: 0.6, 0.5: 0.7, 1.0: 0.79}, 1000.0, ("holds", None)),
+        ({0.125: 0.9, 0.25: 0.9, 0.5: 0.9, 1.0: 0.9}, 400.0, ("partly", 0.125)),
+        ({0.125: 0.9, 0.25: 0.9, 0.5: 0.9, 1.0: 0.9}, 10.0, ("fails", 0.125)),
+    ],
+)
+def test_energy_is_compared_at_equal_size_and_at_equal_accuracy(accuracies, macs, wanted, monkeypatch, tmp_path):
+    """100 accumulates beside so many MACs at full width, and a share of them in smaller networks."""
+
+    def made(task, kind, folder, say, cases=None, share=1.0):
+        spiking = kind == "srnn"
+        network = {"ac": 100.0 * spiking, "mac": 0.0 if spiking else macs * share, "update": 0.0}
+        spent = {"network": network, "lstm": {"ac": 0.0, "mac": macs, "update": 0.0}}
+        mean = 0.8 if spiking else accuracies[share]
+        return {"mean": mean, "units": int(80 * share), "operations": spent, "seconds": 1.0}
+
+    monkeypatch.setattr("engrax.papers.yin2021_energy.cell", made)
+    found = Yin2021Energy().run(False, tmp_path / "x", print)
+    verdict, share = wanted
+    assert found.verdict == verdict and set(found.measured) == set(SERIES)
+    row = found.measured["fsdd"]
+    for name, price in PRICES.items():
+        ratio = macs * (price.mac + price.read) / (100 * (price.ac + price.read))
+        assert row["at equal size"][name] == pytest.approx(ratio, abs=0.006)
+        if share is None:
+            assert row["at equal accuracy"] is None and "no LSTM network was as accurate" in found.why
+        else:
+            assert row["at equal accuracy"][name] == pytest.approx(share * ratio, abs=0.006)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from ..meter import Bill
 from ..network import Network
 from ..training import evaluate
 from ..training.block import begin, one_of
@@ -35,7 +36,8 @@ def run_once(
     rule: str | None = None,
     look: Callable[[Network], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The figures of one training: those of `Run.summary`, `final_validation_...`, and "curve": steps and validation.
+    """The figures of one training: those of `Run.summary`, `final_validation_...`, "curve": steps and validation, and
+    "operations" of a mean test trial, of the network and of an equally wide LSTM ("ac", "mac", "update").
 
     Args:
         recipe, changes, rule: what to train; see `recipe.load`. A `Recipe` is trained as it is.
@@ -69,8 +71,15 @@ def run_once(
     last = {f"final_{name}": value for name, value in run.history[-1].items() if name.startswith("validation_")}
     curve = [[entry["step"], entry[f"validation_{metric}"]] for entry in run.history]
     more = {} if look is None else look(run.network)
-    more |= {"curve": curve, "seed": seed, "recipe": settings}
+    more |= {"curve": curve, "seed": seed, "recipe": settings, "operations": _operations(run.energy)}
     found = json.loads(dumps({**run.summary(), **before, **last, **more}))
     write_json(path, found)
     say(f"{path.stem}: test {metric} {found[f'test_{metric}']:.4f}, {found['seconds']:.0f} s")
     return found
+
+
+def _operations(energy: Bill) -> dict[str, dict[str, float]]:
+    return {
+        name: {"ac": item.ac, "mac": item.mac, "update": item.update}
+        for name, item in (("network", energy.total), ("lstm", energy.lstm))
+    }

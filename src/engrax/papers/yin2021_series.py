@@ -68,10 +68,16 @@ def size(series: Series, kind: str) -> tuple[int, int]:
     return units, parameters(kind, units, *ends)
 
 
-def cell(name: str, kind: str, folder: Path, say: Say, cases: Iterable[int] | None = None) -> dict[str, Any]:
-    """Figures of one kind of network on one task: test accuracies case by case, and what they cost."""
+def cell(
+    name: str, kind: str, folder: Path, say: Say, cases: Iterable[int] | None = None, share: float = 1.0
+) -> dict[str, Any]:
+    """Figures of one kind of network on one task: test accuracies case by case, and what they cost.
+
+    `cases` are their numbers, None all; `share` is that of the units with which it has the task's parameters.
+    """
     series = SERIES[name]
-    units, count = size(series, kind)
+    units = max(round(share * size(series, kind)[0]), 1)
+    count = parameters(kind, units, series.inputs, series.outputs)
     make = lambda task, rate: recipe(kind, task, units, series.training, rate)
     every = series.cases()
     rate = _rate(lambda rate: run_once(make(every[0][0], rate), (), UNREPORTED, folder, say)["validation_accuracy"])
@@ -84,7 +90,12 @@ def cell(name: str, kind: str, folder: Path, say: Say, cases: Iterable[int] | No
         "parameters": count,
         "learning_rate": rate,
         "firing_rate_hz": float(np.mean([run["firing_rate_hz"] for run in runs])) if kind in SPIKING else None,
-        "joules": float(np.mean([run["energy_joules"] for run in runs])),
+        "operations": {
+            of: {
+                name: float(np.mean([run["operations"][of][name] for run in runs])) for name in ("ac", "mac", "update")
+            }
+            for of in ("network", "lstm")
+        },
         "seconds": float(sum(run["seconds"] for run in runs)),
     }
 
