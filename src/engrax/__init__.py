@@ -23,6 +23,7 @@ from .synapses import (
     QuantisedSigned,
     Rewired,
     Signed,
+    StraightThrough,
 )
 from .trial import FrameTrial, Trial
 
@@ -69,6 +70,7 @@ __all__ = [
     "Rewired",
     "Run",
     "Signed",
+    "StraightThrough",
     "FrameTrial",
     "Trial",
     "curriculum",

@@ -4,6 +4,7 @@ A model's `step` reads plain arrays (`self.tau`). Trainable ones are stored as a
 `resolve` on a model before it steps it, so gradients reach `Parameter.raw` and no model needs to know.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -16,9 +17,33 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 from ._checks import finite
 from .errors import ArgumentError
 
+# Other ways to be positive than by softplus.
+WORDS = ("log", "power_of_two")
+# Most places that a chip's decay shifts by: a decay of 1 - 2^-15 forgets in 32768 steps.
+MOST_SHIFTS = 15
+
 
 def _inverse_softplus(x: Array) -> Array:
     return x + jnp.log(-jnp.expm1(-x))
+
+
+def time_constant(shift: Any, dt: float) -> Array:
+    """tau (ms) whose decay over one step, exp(-dt / tau), is 1 - 2^-shift: what a chip computes by a shift.
+
+    Args:
+        shift: k, 1 to 15, one number or an array.
+        dt: the time step, ms.
+    """
+    places = jnp.asarray(shift, jnp.result_type(float))
+    return -dt / jnp.log1p(-jnp.exp2(-places))
+
+
+def _by_shift(tau: Array, dt: float) -> Array:
+    """The nearest time constant (in k) that is one of a shift's, with the derivative of tau itself."""
+    held = jax.lax.stop_gradient(tau)
+    shift = jnp.clip(jnp.round(-jnp.log2(-jnp.expm1(-dt / held))), 1, MOST_SHIFTS)
+    # In this order the second term is an exact zero.
+    return time_constant(shift, dt).astype(tau.dtype) + (tau - held)
 
 
 # What a model's constructor takes: a number, an array, or a `Parameter`; what its `step` reads: an array.
@@ -32,6 +57,7 @@ class Parameter(eqx.Module):
     positive: bool | str = eqx.field(static=True, default=False)
     bounds: tuple[float, float] | None = eqx.field(static=True, default=None)
     prior: tuple[str, float, float] | None = eqx.field(static=True, default=None)
+    dt: float = eqx.field(static=True, default=1.0)
 
     @property
     def value(self) -> Float[Array, "..."]:
@@ -41,6 +67,8 @@ class Parameter(eqx.Module):
             return low + (high - low) * jax.nn.sigmoid(self.raw)
         if self.positive == "log":
             return jnp.exp(self.raw)
+        if self.positive == "power_of_two":
+            return _by_shift(jnp.exp(self.raw), self.dt)
         return jax.nn.softplus(self.raw) if self.positive else self.raw
 
     def draw(self, key: PRNGKeyArray) -> "Parameter":
@@ -54,7 +82,11 @@ class Parameter(eqx.Module):
 
     def at(self, value: Float[Array, "..."]) -> "Parameter":
         """The same parameter with another value."""
-        return Parameter(_raw(value, self.positive, self.bounds), self.positive, self.bounds, self.prior)
+        return dataclasses.replace(self, raw=_raw(value, self.positive, self.bounds))
+
+    def with_dt(self, dt: float) -> "Parameter":
+        """The same number in a neuron of another time step (milliseconds)."""
+        return dataclasses.replace(self, dt=dt)
 
 
 def trainable(
@@ -70,7 +102,10 @@ def trainable(
         x: the initial value, a scalar or one value a unit. None, with bounds: each unit's is drawn evenly within them.
         positive: keep it positive by construction. True: softplus of the stored number, which for values well above 1
             moves like the value itself. "log": its exponential, which moves by shares of the value. Use one of them, or
-            bounds, for every time constant.
+            bounds, for every time constant. "power_of_two", for time constants alone: as "log", then rounded so that
+            the decay is exp(-dt / tau) = 1 - 2^-k, k an integer from 1 to 15, which a chip computes by a shift. The
+            gradient passes the rounding unchanged. The time step is that of the neuron that holds it, which a network
+            sets.
         bounds: (low, high), between which the value stays by construction: a sigmoid of the stored number.
         spread: standard deviation of the units' initial values about x; none is further from it than twice that.
 
@@ -79,8 +114,9 @@ def trainable(
     Raises:
         ArgumentError: `x` is not finite, or not positive or within the bounds where that was asked, or may be drawn so.
     """
-    if not isinstance(positive, bool) and not (isinstance(positive, str) and positive == "log"):
-        raise ArgumentError(f"trainable: positive must be True, False or 'log', got {positive!r}.")
+    if not isinstance(positive, bool) and not (isinstance(positive, str) and positive in WORDS):
+        words = " or ".join(map(repr, WORDS))
+        raise ArgumentError(f"trainable: positive must be True, False, {words}, got {positive!r}.")
     limits = None if bounds is None else _bounds(bounds)
     if limits is not None and positive:
         raise ArgumentError("trainable: give positive or bounds, not both.")
@@ -110,7 +146,7 @@ def _raw(value: Array, positive: bool | str, bounds: tuple[float, float] | None)
     if bounds is not None:
         low, high = bounds
         return jnp.log(value - low) - jnp.log(high - value)
-    if positive == "log":
+    if positive in WORDS:
         return jnp.log(value)
     return _inverse_softplus(value) if positive else value
 
@@ -181,6 +217,8 @@ def checked(name: str, minimum: float | None = None, exclusive: bool = False) ->
 
     def convert(x: Any) -> Array | Parameter:
         if is_parameter(x):
+            if x.positive == "power_of_two" and not name.startswith("tau"):
+                raise ArgumentError(f"{name} is no time constant: positive='power_of_two' rounds the decay of one.")
             check(x.value)
             return x
         value = _as_float(name, x)

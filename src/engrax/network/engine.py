@@ -154,8 +154,8 @@ def _loop(
         delay, outside = p.delay or 0, p.pre not in component.group
         source = loops.signal(p, sources, kept, state.history) if outside else None
         inner.append(Inner(p.pre, p.post, delay, component.weights[p.name], source))
-        if p.bias is not None:
-            biases[p.post] = biases[p.post] + p.bias if p.post in biases else p.bias
+        if (bias := p.effective_bias()) is not None:
+            biases[p.post] = biases[p.post] + bias if p.post in biases else bias
     order = tuple(n for n in component.net.order if n in component.group)
     states, histories = _held(component, state)
     found = loops.ahead(

@@ -47,15 +47,15 @@ def check_populations(populations: Any, dt: float, inputs: dict[str, int]) -> "O
             raise NetworkError(f"{name!r} is both an input and a population.")
         if not isinstance(neuron, Neuron):
             raise NetworkError(f"population {name!r} must be a neuron model (ex.Neuron), got {neuron!r}.")
+        checked[name] = neuron.with_dt(dt)
         for field in neuron.__dataclass_fields__:
-            value = resolve(getattr(neuron, field))
+            value = resolve(getattr(checked[name], field))
             concrete = field.startswith("tau") and not isinstance(value, jax.core.Tracer)
             if concrete and bool(jnp.any(jnp.asarray(value) < dt * (1 - 1e-6))):
                 raise NetworkError(
                     f"population {name!r}: {field} = {value} ms is shorter than the time step dt = {dt:g} ms. "
                     "Times are in milliseconds; choose a smaller dt or a longer time constant."
                 )
-        checked[name] = neuron.with_dt(dt)
     return checked
 
 

@@ -71,6 +71,8 @@ class Neuron(eqx.Module):
                     f"{type(self).__name__}: {field.name} must be a scalar or have one value for each of the "
                     f"{self.size} units, got shape {shape}."
                 )
+            if is_parameter(value):
+                object.__setattr__(self, field.name, value.with_dt(self.dt))
 
     @property
     def macs(self) -> int:
@@ -111,10 +113,11 @@ class Neuron(eqx.Module):
         return None
 
     def with_dt(self, dt: float) -> "Neuron":
-        """A copy with another time step (milliseconds)."""
+        """A copy with another time step (milliseconds), which its parameters are told."""
         copy = object.__new__(type(self))
         for name in self.__dataclass_fields__:
-            object.__setattr__(copy, name, getattr(self, name))
+            value = getattr(self, name)
+            object.__setattr__(copy, name, value.with_dt(float(dt)) if is_parameter(value) else value)
         object.__setattr__(copy, "dt", float(dt))
         return copy
 

@@ -7,6 +7,7 @@ from .projection import Dense, Masked, Projection, drive, fan_out, outer, transp
 from .quantised import Quantised, QuantisedMasked, QuantisedRewired, QuantisedSigned
 from .rewired import Rewired
 from .signed import Signed
+from .straight_through import StraightThrough
 
 __all__ = [
     "INITIALIZERS",
@@ -23,6 +24,7 @@ __all__ = [
     "QuantisedSigned",
     "Rewired",
     "Signed",
+    "StraightThrough",
     "as_initializer",
     "drive",
     "fan_out",

@@ -116,12 +116,8 @@ def _contribution(net: Network, projection: Projection, pre: Array, local: bool,
         current = pre @ weight.T
     else:
         current = jnp.stack([pre @ w.T for w in weight], axis=1)
-    if projection.bias is None:
-        return current
-    bias = projection.bias
-    if isinstance(projection, Convolution):
-        bias = jnp.repeat(bias, current.shape[-1] // len(bias))
-    return current + jnp.broadcast_to(bias, current.shape)
+    bias = projection.effective_bias()
+    return current if bias is None else current + jnp.broadcast_to(bias, current.shape)
 
 
 def _late(net: Network, projection: Delayed, sent: Sequence[Any], local: bool, ends: set[str]) -> Array:

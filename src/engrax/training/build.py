@@ -28,6 +28,7 @@ PROJECTIONS: dict[str, type[synapses.Projection]] = {
     "quantised_masked": synapses.QuantisedMasked,
     "quantised_signed": synapses.QuantisedSigned,
     "quantised_rewired": synapses.QuantisedRewired,
+    "straight_through": synapses.StraightThrough,
     "convolution": synapses.Convolution,
     "average_pool": synapses.AveragePool,
     "delayed": synapses.Delayed,

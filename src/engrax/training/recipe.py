@@ -59,6 +59,7 @@ class ProjectionSection(_Open):
         "quantised_masked",
         "quantised_signed",
         "quantised_rewired",
+        "straight_through",
         "convolution",
         "average_pool",
         "delayed",
