@@ -16,6 +16,7 @@ import engrax as ex
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PACKAGE = pathlib.Path(ex.__file__).parent
 SUBMODULES = (
+    "chip",
     "errors",
     "losses",
     "meter",

@@ -15,9 +15,10 @@ import pytest
 import safetensors.numpy
 
 import engrax as ex
+from engrax._files import write
 from engrax.errors import ArgumentError, DataError
 from engrax.training import TrainingError
-from engrax.training.store import dumps, read_arrays, write
+from engrax.training.store import dumps, read_arrays
 
 FIT = importlib.import_module("engrax.training.fit")
 STEPS = 8

@@ -28,7 +28,7 @@ from .synapses import (
 from .trial import FrameTrial, Trial
 
 if TYPE_CHECKING:
-    from . import meter, optim, rl, tasks, testing
+    from . import chip, meter, optim, rl, tasks, testing
     from .reporting import report
     from .training import Run, curriculum, evaluate, fit
 
@@ -36,6 +36,7 @@ __version__ = "0.1.0"
 
 # Loaded when first used: they pull in optimisers, data readers and progress bars.
 _LAZY = {
+    "chip": "",
     "meter": "",
     "optim": "",
     "rl": "",
@@ -73,6 +74,7 @@ __all__ = [
     "StraightThrough",
     "FrameTrial",
     "Trial",
+    "chip",
     "curriculum",
     "errors",
     "evaluate",

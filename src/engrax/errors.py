@@ -44,6 +44,14 @@ class WorldError(EngraxError):
     """An environment that lives outside JAX failed; the message says which, when, and how to go on."""
 
 
+class ChipError(ArgumentError):
+    """A network, or its input, is not made of what a chip's integers can hold; the message names the part."""
+
+
+class RegisterOverflow(ChipError):
+    """A number outgrew its register in an emulation; the message names register, step and trial."""
+
+
 class RecipeError(ArgumentError):
     """A recipe has an unknown key, a wrong value or cannot be read."""
 

@@ -117,9 +117,9 @@ def _print(recipe: str, found: "dict[str, Comparison]") -> None:
 
 
 def _draw(found: "dict[str, Comparison]", path: Path) -> Path:
+    from .._files import write
     from ..reporting.comparison import draw
     from ..reporting.figures import svg
-    from ..training.store import write
 
     write(path, svg(lambda: draw(found)).encode())
     return path

@@ -62,7 +62,7 @@ def _target(path: str | os.PathLike[str] | None, folder: Path | None) -> Path:
 
 
 def _write(content: "Content", path: Path) -> Path:
-    from ..training.store import write
+    from .._files import write
     from .page import page
 
     write(path, page(content).encode())

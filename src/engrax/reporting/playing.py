@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from .._files import write
 from ..errors import ArgumentError
 from ..network import Network
 from ..rl import Environment, Played, play
 from ..rl.play import POLICY, VALUE, begin
-from ..training.store import write
 from ..trial import Episodes
 from .figures import BLUE, CYCLE, GREY, ORANGE, hidden_of
 

@@ -7,7 +7,6 @@ them as JSON in the header. Nothing is ever unpickled.
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,26 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .._files import write
 from ..errors import DataError
 
 Tree = TypeVar("Tree")
 # Raised whenever older programs could not make sense of a new file.
 FORMAT = 1
-
-
-def write(path: Path, content: bytes) -> None:
-    """Replace the file at `path`: all of `content` or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_json(path: Path, content: Any) -> None:
