@@ -58,7 +58,7 @@ def test_time_constants_are_those_of_the_nearest_shift(dt):
 
 def test_the_gradient_passes_the_rounding_of_a_time_constant(key):
     raw = ex.trainable(TAUS[2:6], positive="power_of_two").raw
-    value = lambda r: ex.Parameter(r, "power_of_two", 1.0).value
+    value = lambda r: ex.Parameter(r, "power_of_two", dt=1.0).value
     np.testing.assert_allclose(jax.vjp(value, raw)[1](jnp.ones(4))[0], TAUS[2:6], rtol=1e-5)
     tau = jnp.asarray([3.0, 6.0, 9.0, 14.0, 30.0, 70.0])
     rounded = network(ex.Dense, key, tau=ex.trainable(tau, positive="power_of_two"))
@@ -161,5 +161,5 @@ def test_recipes_name_both():
     first = next(iter(built.net.projections.values()))
     assert isinstance(first, ex.StraightThrough) and first.bits == 6
     assert float(built.net.populations["hidden"].tau.value) == pytest.approx(-1 / np.log(15 / 16), rel=1e-6)
-    with pytest.raises(RecipeError, match=r"positive: must be true or false or .log. or .power_of_two., got 'two'"):
+    with pytest.raises(RecipeError, match=r"tau: trainable: positive must be True, False, 'log' or 'power_of_two', got 'two'"):
         build.build(recipe.load("digits", [f"{tau}={{value=20, trainable=true, positive='two'}}"]))
