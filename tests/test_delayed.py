@@ -137,7 +137,7 @@ def test_slopes_of_delays_are_finite_differences(kind):
 
 
 EPROP_CASES = [
-    pytest.param(*c, marks=() if c in {("ALIF", "synapses"), ("LIF", "axons")} else pytest.mark.nightly)
+    pytest.param(*c, marks=() if c == ("ALIF", "synapses") else pytest.mark.nightly)
     for c in itertools.product(MODELS, KINDS)
 ]
 
@@ -222,7 +222,8 @@ def test_whole_delays_and_a_narrow_tap_are_a_fixed_delay(kind, key):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("kind", ["axons", pytest.param("synapses", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["axons", "synapses"])
 def test_analysis_sees_whole_delays_as_fixed_ones(kind, key):
     """Traces onto four ports, and gradients under escape noise by the same draws."""
     trial = trial_of()

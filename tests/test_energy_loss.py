@@ -73,7 +73,7 @@ def test_it_is_the_bill_for_spikes(key, prices) -> None:
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("running", [False, True])
+@pytest.mark.parametrize("running", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_its_gradient_is_that_of_the_whole_sum(key, running) -> None:
     """Against plain automatic differentiation: exact for BPTT, with recurrent paths cut for e-prop."""
     net, trial = network(key, delay=2), shown(key)
@@ -138,7 +138,8 @@ def test_terms_add_up(key) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["eprop", pytest.param("bptt", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("rule", ["eprop", "bptt"])
 def test_in_a_recipe_it_saves_energy(rule) -> None:
     spent = []
     for coefficient in (0.0, 0.3):

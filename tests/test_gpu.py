@@ -145,7 +145,7 @@ def library(monkeypatch, f):
 @pytest.mark.parametrize(
     ("length", "dtype", "keep", "local", "psi"),
     [
-        (12, "float64", EVERYTHING, False, None),
+        pytest.param(12, "float64", EVERYTHING, False, None, marks=pytest.mark.nightly),
         (2, "float64", frozenset(), True, lambda x: jnp.exp(-(x**2))),
         pytest.param(12, "float32", frozenset({"voltage"}), False, None, marks=pytest.mark.nightly),
     ],

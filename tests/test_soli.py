@@ -51,12 +51,12 @@ def test_sequences_are_read(folder: pathlib.Path) -> None:
     check_task(task, batch=2)
 
 
-@pytest.mark.unchecked
 @pytest.mark.nightly
 def test_the_recipe_learns_from_such_files(folder: pathlib.Path) -> None:
     learns("yin2021/soli", f"task.folder={str(folder)!r}", "task.frames=6")
 
 
+@pytest.mark.unchecked
 def test_what_is_wrong_is_said(folder: pathlib.Path) -> None:
     for settings, message in (
         ({"validation": (3,)}, r"\[2, 5\]"),

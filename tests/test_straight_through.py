@@ -161,5 +161,7 @@ def test_recipes_name_both():
     first = next(iter(built.net.projections.values()))
     assert isinstance(first, ex.StraightThrough) and first.bits == 6
     assert float(built.net.populations["hidden"].tau.value) == pytest.approx(-1 / np.log(15 / 16), rel=1e-6)
-    with pytest.raises(RecipeError, match=r"tau: trainable: positive must be True, False, 'log' or 'power_of_two', got 'two'"):
+    with pytest.raises(
+        RecipeError, match=r"tau: trainable: positive must be True, False, 'log' or 'power_of_two', got 'two'"
+    ):
         build.build(recipe.load("digits", [f"{tau}={{value=20, trainable=true, positive='two'}}"]))

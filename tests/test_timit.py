@@ -249,7 +249,10 @@ def network(task: tasks.Task) -> ex.Network:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "loss", "least"), [("timit", None, 0.6), ("timit_strings", "ctc", 0.3)])
+@pytest.mark.parametrize(
+    ("name", "loss", "least"),
+    [("timit", None, 0.6), pytest.param("timit_strings", "ctc", 0.3, marks=pytest.mark.nightly)],
+)
 @pytest.mark.parametrize("rule", [pytest.param(ex.rules.BPTT, marks=pytest.mark.nightly), ex.rules.EProp])
 def test_phones_are_learnt_from_the_files(root, name, loss, least, rule):
     task = tasks.get(name, path=root, features="mfcc", hold=1)

@@ -40,6 +40,7 @@ def test_budgets_are_met_to_three_percent():
         assert max(counts) / min(counts) < 1.06, name
 
 
+@pytest.mark.nightly
 def test_ablations_change_what_they_name(data):
     built = {name: build(recipe("srnn", SMALL.task, 4, TRAINING, 0.01, **c)) for name, c in variants().items()}
     assert len(built) == 8 and OURS in built
