@@ -56,6 +56,10 @@ class RecipeError(ArgumentError):
     """A recipe has an unknown key, a wrong value or cannot be read."""
 
 
+class SilenceWarning(UserWarning):
+    """A population sends no spikes; the message names it and says what to change."""
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """A sentence that lists what exists, and the nearest spelling first where there is one.
 

@@ -1,4 +1,6 @@
-"""Why a loss is no number: which weights, or which population from which time step on."""
+"""What is wrong in a training: why a loss is no number (which weights, or which population from which time step on),
+and which population is silent.
+"""
 
 from typing import Any
 
@@ -50,6 +52,27 @@ def diagnose(nets: Network, task: Task, keys: Array, batch: int, step: int, seed
     at, order = min(first)
     population, _, variable = watched[order].partition(".")
     return f"The {variable} of population {population!r} is not finite from time step {at} on."
+
+
+def silence(net: Network, history: list[dict[str, Any]]) -> str | None:
+    """A sentence about populations that sent nothing in the last validation, and did in the one before it, if there was
+    one; None if there are none."""
+    read = {spec.population for spec in net.output_specs if spec.variable is not None}
+    sending = [name for name, p in net.populations.items() if p.sends_events]
+    found = []
+    for name in sending:
+        key = "validation_firing_rate_hz" + (f".{name}" if len(sending) > 1 else "")
+        rates = [min(entry.get(f"{key}_per_seed", [entry[key]])) for entry in history[-2:]]
+        if name not in read and rates[-1] == 0 and (len(rates) == 1 or rates[0] > 0):
+            found.append(repr(name))
+    if not found:
+        return None
+    who = f"population {found[0]} sends" if len(found) == 1 else f"populations {', '.join(found)} send"
+    return (
+        f"{who} no spikes in any validation trial at step {history[-1]['step']}: nothing passes on, and where the "
+        "surrogate derivative is zero nothing is learnt. Lower the threshold, draw larger weights onto it, widen the "
+        "surrogate, or add a FiringRate regulariser."
+    )
 
 
 def _wrong_class(net: Network, targets: Any) -> str | None:

@@ -9,6 +9,7 @@ Seeds are one program: networks, optimiser states and keys carry a leading axis,
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +21,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from ..errors import EngraxError, WorldError
+from ..errors import EngraxError, SilenceWarning, WorldError
 from ..network import Network
 from ..rl.surface import surfaced
 from ..rules import Rule
@@ -31,7 +32,7 @@ from .block import BLOCK, begin, block, choose
 from .board import Board
 from .check import check_arguments, check_folder
 from .checkpoint import Position
-from .diagnose import diagnose
+from .diagnose import diagnose, silence
 from .evaluate import measure, meter
 from .progress import Progress
 from .run import Run, finished
@@ -116,6 +117,9 @@ def fit(
         DataError: there are checkpoints, and none of them can be read.
         TrainingError: the loss is no longer finite; the message names the step and what is wrong there.
         WorldError: an environment outside JAX failed. Where there is a folder, there is a checkpoint to go on from.
+
+    Warns:
+        SilenceWarning: a population sends no spikes in any validation trial, of one seed at least.
     """
     check_arguments(
         net,
@@ -175,6 +179,8 @@ def fit(
                 if _due(at, plan):
                     at = _validate(at, plan)
                     shown.validated(at.history[-1])
+                    if said := silence(net, at.history):
+                        warnings.warn(said, SilenceWarning, stacklevel=2)
                     board.add(at.history[-1])
                     if folder is not None:
                         write_lines(folder / "metrics.jsonl", at.history)
