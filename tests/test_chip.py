@@ -12,6 +12,7 @@ from engrax import chip
 from engrax.errors import ArgumentError, ChipError, DataError, RegisterOverflow
 from engrax.neurons import ALIF, LI, LIF, LSTM, CuBaLIF
 from engrax.parameter import time_constant
+from engrax.training import build, recipe
 
 
 def tau(*shifts):
@@ -154,6 +155,18 @@ def test_integers_follow_the_float_network_within_their_rounding(kind):
     np.testing.assert_array_equal(ran.outputs, ran.real("y.voltage"))
 
 
+def test_the_chip_recipe_is_integers_and_they_agree_on_recordings(data):
+    built = build.build(recipe.load("ecg-chip"))
+    trial = built.task.sample(jax.random.key(0), 4, split="validation")
+    ran = chip.emulate(built.net, trial.inputs)
+    record = built.net.run(trial.inputs, record=("hidden", "hidden.current"))
+    assert 0.01 < float(jnp.mean(record["hidden"])) < 0.9
+    assert np.mean(ran["hidden"] != np.asarray(record["hidden"])) < 1e-3
+    assert all(np.abs(c.weight).max() <= 127 for c in ran.program.projections)
+    assert [u.subtract for u in ran.program.populations] == [False, False]
+    assert sorted({c.delay for c in ran.program.projections if c.pre == "input"}) == [0, 4, 8, 16, 32, 60]
+
+
 def test_weights_meet_in_the_finest_unit():
     projections = [
         ex.Dense("x", "h", weight=jnp.asarray([[0.5, -1.5]]), name="coarse"),
@@ -165,7 +178,7 @@ def test_weights_meet_in_the_finest_unit():
     found = {c.name: (c.left, c.weight.tolist()) for c in made.projections}
     assert found == {"coarse": (3, [[1, -3]]), "fine": (0, [[1, 0]]), "grid": (2, [[4, 3]])}
     (units,) = made.populations
-    assert units.exponent == -4 and units.bias.tolist() == [48] and units.threshold.tolist() == [16 * 256]
+    assert units.exponent == -4 and units.bias.tolist() == [48] and units.threshold.tolist() == [16 * 64]
     both = chip.emulate(net, jnp.ones((1, 1, 2)))
     assert both["h.current"][0, 0, 0] == 16 * (0.5 - 1.5 + 0.0625 + 3 + 1 + 0.75)
     assert both.real("h.current")[0, 0, 0] == 3.8125
@@ -175,7 +188,7 @@ def test_golden_files_are_what_they_say(tmp_path):
     net, folder = network("refractory"), tmp_path / "a" / "golden"
     ran = chip.golden(net, {"x": events(steps=6)}, folder)
     manifest, arrays = chip.read(folder)
-    assert manifest["bits"] == {"weight": 8, "current": 16, "state": 24, "fraction": 8}
+    assert manifest["bits"] == {"weight": 8, "current": 16, "state": 24, "fraction": 6}
     assert manifest["order"] == ["h", "y"] and manifest["outputs"] == {"y": "y"}
     for name in ran.recorded:
         np.testing.assert_array_equal(np.swapaxes(arrays[name], 0, 1), ran[name])
@@ -236,7 +249,7 @@ def test_damaged_golden_files_are_refused(tmp_path):
 
 def test_overflow_is_an_error_that_names_the_register():
     net = network("cuba")
-    with pytest.raises(RegisterOverflow, match=r"h\.voltage of unit 0 is -\d+ at step \d of trial 0, .* wider state"):
+    with pytest.raises(RegisterOverflow, match=r"h\.voltage of unit \d is -?\d+ at step \d of trial \d.* wider state"):
         chip.emulate(net, events(rate=0.9), chip.Format(state=17))
     weight = jnp.full((1, 40), 127.0)
     wide = ex.Network(

@@ -36,7 +36,7 @@ class Format(eqx.Module):
     weight: int = eqx.field(static=True, default=8)
     current: int = eqx.field(static=True, default=16)
     state: int = eqx.field(static=True, default=24)
-    fraction: int = eqx.field(static=True, default=8)
+    fraction: int = eqx.field(static=True, default=6)
     rounding: str = eqx.field(static=True, default="nearest")
 
     def __check_init__(self) -> None:
