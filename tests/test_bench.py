@@ -139,6 +139,7 @@ def test_a_candidate_that_fails_says_why():
         Worker("torc", Variant(), "W1", 1)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_bench_prints_rows(tmp_path):
     arguments = ["bench", "w2", "--candidates", "engrax", "--rules", "bptt", "--repeats", "1", "--threads", "1"]

@@ -100,6 +100,7 @@ def test_bptt_is_reverse_mode_through_everything(model, key):
     same(found, wanted)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_bptt_against_finite_differences(key):
     net, trial = network(MODELS["Rate"], key), trial_of(key)

@@ -98,6 +98,7 @@ def test_every_model(name):
     check_neuron(NEURONS[name]())
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ex.neurons.MODELS)
 def test_every_model_by_class(name):
     check_neuron(ex.neurons.MODELS[name])
@@ -126,7 +127,7 @@ def test_the_table_is_complete():
     ],
     ids=lambda x: x if isinstance(x, str) else f"{type(x).__name__} {getattr(x, 'feedback', '')}",
 )
-@pytest.mark.parametrize("neuron", ["LIF", "Rate"])
+@pytest.mark.parametrize("neuron", ["LIF", pytest.param("Rate", marks=pytest.mark.nightly)])
 def test_a_swapped_rule_fails(rule, reference, neuron):
     with pytest.raises(ConformanceError, match="gradient"):
         check_rule(rule, NEURONS[neuron](), reference=reference)

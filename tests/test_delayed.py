@@ -273,6 +273,7 @@ def test_events_are_rasters(kind):
     same(found, wanted, 1e-10)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 @pytest.mark.parametrize("kind", KINDS)
 def test_eligibility_traces_see_each_synapse_with_its_delay(kind):
@@ -334,6 +335,7 @@ def parts():
     return net, TASK, ex.rules.BPTT(), optimizer
 
 
+@pytest.mark.nightly
 def test_annealing_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     import importlib
 

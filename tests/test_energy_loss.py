@@ -106,6 +106,7 @@ def test_where_spikes_are_smooth_its_gradient_is_the_slope(key) -> None:
         np.testing.assert_allclose(where(gradient), keep * slope, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_in_a_stream_it_acts_at_each_step_or_at_the_end(key) -> None:
     net, trial = network(key), shown(key).replace(lengths=None)

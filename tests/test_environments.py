@@ -59,6 +59,7 @@ def test_evidence_is_rewarded_at_its_end(key):
                 np.testing.assert_array_equal(world.encode(seen, key), whole[50 * (t + 1) : 50 * (t + 2)])
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_an_arm_is_rewarded_for_coming_nearer(key):
     """A hand that follows the gradient of the distance arrives, and its return is the way it made, and one more."""

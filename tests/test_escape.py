@@ -56,6 +56,7 @@ def expected_loss(net, trial, refractory=0):
     return jax.grad(value)(net.projections)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 @pytest.mark.slow
 @pytest.mark.parametrize("refractory", [pytest.param(0.0, marks=pytest.mark.nightly), 2.0])
@@ -96,6 +97,7 @@ def test_slopes_are_those_of_the_expected_loss():
         assert slope.cosine == pytest.approx(cosine, abs=0.15)
 
 
+@pytest.mark.nightly
 def test_trials_are_told_apart_whatever_their_targets(key):
     """Losses of trials by themselves have the batch's loss as their mean."""
     net = network(key)

@@ -94,6 +94,7 @@ def test_sixteen_bits_are_the_floating_gradient_to_a_thousandth(key):
         assert 0 < np.abs(found[name] - wanted).max() < 1e-3 * size, name
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_a_closed_gate_leaves_traces_to_their_decay(key):
     net, trial = network(key), regression(key)

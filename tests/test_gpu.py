@@ -200,6 +200,7 @@ def by(monkeypatch):
     return both
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.x64
 @pytest.mark.parametrize("name", ["two", pytest.param("voltage", marks=pytest.mark.nightly)])

@@ -178,9 +178,10 @@ def undisturbed(fuse):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (
+        pytest.param(
             "raise",
             r"Walk-v0: world \d of the batch raised ZeroDivisionError: the walk is over .* in step 3.*resume=True",
+            marks=pytest.mark.nightly,
         ),
         ("exit", r"Walk-v0: worker process \d ended \(exit code 7\) .* world \d of the batch, in step 3.*workers=0"),
     ],

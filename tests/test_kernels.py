@@ -122,7 +122,13 @@ def test_factors_that_do_not_fit_are_refused(product, monkeypatch):
 
 @NATIVE
 @pytest.mark.x64
-@pytest.mark.parametrize("rule", [ex.rules.BPTT(), ex.rules.EProp(feedback="random")], ids=["bptt", "eprop"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pytest.param(ex.rules.BPTT(), id="bptt", marks=pytest.mark.nightly),
+        pytest.param(ex.rules.EProp(feedback="random"), id="eprop"),
+    ],
+)
 def test_rules_find_the_same_gradient(rule, monkeypatch, key):
     populations = {"hidden": ex.neurons.ALIF(40, threshold=0.3, beta=0.1), "readout": ex.neurons.LI(10)}
     projections = [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden"), ex.Dense("hidden", "readout")]

@@ -121,6 +121,7 @@ def test_adaptive_units_are_gated_by_their_slope(key: jax.Array) -> None:
     assert found.held == {"traces": 4 * numbers, "scales": 0, "sums": 4 * per_step}
 
 
+@pytest.mark.nightly
 def test_memory_does_not_grow_with_time_and_bptts_does(key: jax.Array) -> None:
     net, rule = lsnn(key), ex.rules.EProp(evaluation="online", trace_bits=16)
     short, long = (

@@ -90,6 +90,7 @@ def test_a_page_has_every_part(tmp_path: Path) -> None:
     assert text == read(ex.report(run, tmp_path / "again.html"))[0]
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("task", "settings", "hidden"),
     [

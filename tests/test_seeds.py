@@ -22,6 +22,7 @@ def parts():
     return ex.Network(populations, projections, inputs=inputs, outputs="readout", key=jax.random.key(1)), task
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="on an accelerator seeds are vmapped: sums in another order")
 @pytest.mark.nightly
 def test_a_seed_has_the_same_bits_in_any_company():

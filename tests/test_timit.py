@@ -248,6 +248,7 @@ def network(task: tasks.Task) -> ex.Network:
     return ex.Network(populations, projections, inputs=sizes, outputs="readout", key=jax.random.key(1))
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "loss", "least"),
