@@ -38,7 +38,7 @@ class _Compared(Experiment):
 
     def judge(self, ahead: dict[str, dict[str, float]], ranges: dict[str, dict[str, Any]]) -> tuple[str, str]:
         """The verdict, and why, from differences and their intervals by task and network."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define judge(ahead, ranges).")
 
 
 def _which(ahead: dict[str, dict[str, float]], kind: str) -> list[str]:

@@ -18,7 +18,7 @@ QUICK = (
 class _Digits(Experiment):
     """The whole recipe, for a share of its budget."""
 
-    paper = "yin2021"
+    paper, source = "yin2021", f"{SOURCE}, table of results; settings from the authors' code"
     recipe: ClassVar[str]
     bar: ClassVar[float]
     # Updates by 300 images each; the published budget is `FULL`. A larger number goes on from a smaller one's settings
@@ -42,11 +42,9 @@ class Yin2021SMNIST(_Digits):
     """Sequential digits, eight pixels at a step."""
 
     name, recipe, bar = "smnist", "yin2021/smnist", 0.982
-    source = f"{SOURCE}, table of results; settings from the authors' code"
 
 
 class Yin2021PSMNIST(_Digits):
     """Permuted sequential digits, four pixels at a step."""
 
     name, recipe, bar = "psmnist", "yin2021/psmnist", 0.94
-    source = f"{SOURCE}, table of results; settings from the authors' code"
