@@ -63,6 +63,8 @@ def save(out: Path, position: Position, settings: Mapping[str, Any]) -> Path:
     """
     folder = folder_of(out)
     folder.mkdir(exist_ok=True)
+    for half in folder.glob(".step-*"):  # of a process that was killed as it wrote
+        half.unlink(missing_ok=True)
     path = folder / f"step-{position.done:08d}.safetensors"
     facts = {"done": position.done, "history": position.history, "seconds": position.seconds, "settings": settings}
     write_arrays(path, position.arrays(), facts)
