@@ -84,7 +84,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
             axes.fill_between(episodes, found.min(0), found.max(0), color=colour, alpha=0.15, lw=0)
         axes.set(title=TITLES[task], xlabel="episodes", ylabel="return on validation episodes")
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower center", ncols=4
+    )
     figure.savefig(path, dpi=110)
 
 

@@ -269,3 +269,12 @@ def test_the_interval_is_students() -> None:
     # Student's t for four degrees of freedom is 2.776.
     low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert high - low == pytest.approx(2 * 2.776 * np.sqrt(2.5 / 5), rel=1e-3) and (low + high) / 2 == pytest.approx(3)
+
+
+def test_figures_and_intervals_of_any_depth_are_printed() -> None:
+    from engrax.cli.papers import _text, _within
+
+    assert _text({"catch": {"eprop": 1.0, "bptt": None}, "n": 3}) == "catch:\n  eprop 1\n  bptt -\nn 3"
+    assert _within({"catch": {"eprop": [0.5, 1.0]}}) == "\ncatch:\n  eprop in 0.5 to 1"
+    assert _within({"lif": [0.1, 0.5]}) == "\nlif in 0.1 to 0.5" and _within(None) == ""
+    assert _within([1, 2]) == "\nin 1 to 2"

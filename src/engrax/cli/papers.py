@@ -1,6 +1,7 @@
 """`engrax papers` and `engrax reproduce`: what papers claim, what we measured, and the verdict."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -94,13 +95,19 @@ def _print(results: list[dict[str, Any]]) -> None:
 
 def _text(x: Any) -> str:
     if isinstance(x, dict):
-        return "\n".join(f"{name} {_text(value)}" for name, value in x.items())
+        return "\n".join(_under(name, value, _text(value)) for name, value in x.items())
     return "-" if x is None else f"{x:.3g}" if isinstance(x, float) else str(x)
 
 
 def _within(interval: Any) -> str:
-    if interval is None:
-        return ""
+    return "" if interval is None else f"\n{_ends(interval)}"
+
+
+def _ends(interval: Any) -> str:
     if isinstance(interval, dict):
-        return "".join(f"\n{name} in {_text(low)} to {_text(high)}" for name, (low, high) in interval.items())
-    return f"\nin {_text(float(interval[0]))} to {_text(float(interval[1]))}"
+        return "\n".join(_under(name, value, _ends(value)) for name, value in interval.items())
+    return f"in {_text(float(interval[0]))} to {_text(float(interval[1]))}"
+
+
+def _under(name: str, value: Any, text: str) -> str:
+    return f"{name}:\n{indent(text, '  ')}" if isinstance(value, dict) else f"{name} {text}"
