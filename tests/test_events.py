@@ -121,7 +121,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [pytest.param(r, marks=[pytest.mark.nightly] * (r == "checkpoint")) for r in RULES])
 @pytest.mark.parametrize("real", [False, pytest.param(True, marks=pytest.mark.nightly)])
 def test_gradients(mode, rule, real):
     net, x = network(), raster(real)

@@ -122,7 +122,9 @@ def weights(net):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("rule", [RULE, ex.rules.BPTT()], ids=["eprop", "bptt"])
+@pytest.mark.parametrize(
+    "rule", [RULE, pytest.param(ex.rules.BPTT(), marks=pytest.mark.nightly)], ids=["eprop", "bptt"]
+)
 def test_fit_is_the_plain_loop(rule, key):
     # 60 steps: more than two blocks, the last of them cut short. Eager and compiled differ in rounding alone.
     run = quick(rule=rule, steps=60, key=key, validate_every=60)
@@ -155,7 +157,7 @@ def test_one_run_is_the_same_run_twice_and_blocks_do_not_matter(key, monkeypatch
 
 
 @pytest.mark.parametrize("task", [TASK, Miss()], ids=["accuracy", "loss"])
-@pytest.mark.parametrize("seeds", [None, 3])
+@pytest.mark.parametrize("seeds", [pytest.param(None, marks=pytest.mark.nightly), 3])
 def test_the_best_on_validation_is_kept(task, seeds, key):
     # It learns, and then climbs the loss: the best network is not the last one.
     sgd = optax.sgd(lambda count: jnp.where(count < 16, 0.5, -3.0))

@@ -31,7 +31,7 @@ KINDS = {
 RUNS = (
     ("bptt", "adam", "quantised", 8),
     ("eprop", "sgd", "signed", 6),
-    ("random", "rmsprop", "masked", 4),
+    pytest.param("random", "rmsprop", "masked", 4, marks=pytest.mark.nightly),
     ("chunked", "adam", "rewired", 8),
 )
 SIGNS = np.where(np.arange(20) < 15, 1.0, -1.0)

@@ -250,7 +250,7 @@ def test_a_whole_recording_asks_for_one_digit(data, key):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, pytest.param({"digits": 2}, marks=pytest.mark.nightly)], ids=str)
-@pytest.mark.parametrize("name", ["fsdd", "fsdd_strings"])
+@pytest.mark.parametrize("name", ["fsdd", pytest.param("fsdd_strings", marks=pytest.mark.nightly)])
 def test_digits_hold_to_the_contract(data, name, settings):
     check_task(tasks.get(name, features="mfcc", hold=2, **settings))
 
