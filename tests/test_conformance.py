@@ -80,6 +80,10 @@ RULES = {
     "e-prop random": lambda spiking: ex.rules.EProp(feedback="random"),
     "e-prop adaptive": lambda spiking: ex.rules.EProp(feedback="adaptive"),
     "e-prop uniform": lambda spiking: ex.rules.EProp(feedback="uniform"),
+    "RTRL": lambda spiking: ex.rules.RTRL(),
+    "UORO": lambda spiking: ex.rules.UORO(),
+    "KF-RTRL": lambda spiking: ex.rules.KFRTRL(),
+    "reverse KF-RTRL": lambda spiking: ex.rules.ReverseKFRTRL(),
 }
 
 # Daily: every rule on three models, every model on three rules; the whole table, harder models too, runs at night.

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def subclasses(package: str, path: Iterable[str], base: type[T]) -> dict[str, type[T]]:
-    """Public subclasses of `base` defined in the modules of `package`, by class name.
+    """Public subclasses of `base` defined in the modules of `package`, by class name; those named abstract are not.
 
     Args:
         package: dotted name of the package.
@@ -23,5 +23,7 @@ def subclasses(package: str, path: Iterable[str], base: type[T]) -> dict[str, ty
         for name, member in vars(module).items():
             own = inspect.isclass(member) and member.__module__ == module.__name__
             if own and issubclass(member, base) and member is not base and not name.startswith("_"):
+                if "abstract" in vars(member):
+                    continue
                 found[name] = member
     return found

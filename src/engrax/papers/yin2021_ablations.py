@@ -62,7 +62,7 @@ def column(
     runs = []
     for seed in range(seeds):
         settings = {**series.task, **series.folds[seed % len(series.folds)]}
-        chosen = recipe("srnn", settings, series.units, series.training, RATE, **changes)
+        chosen = recipe("srnn", settings, series.units, series.training, RATE, dropout=series.dropout, **changes)
         runs.append(run_once(chosen, (), seed, folder, say))
     return [run["test_accuracy"] for run in runs], float(sum(run["seconds"] for run in runs))
 

@@ -31,6 +31,7 @@ def recipe(
     *,
     unit: Mapping[str, Any] | None = None,
     recurrent: bool = True,
+    dropout: float = 0.0,
     multipliers: Mapping[str, float] | None = None,
 ) -> Recipe:
     """The recipe of a network of `units` units a layer.
@@ -39,7 +40,7 @@ def recipe(
         kind: one of `KINDS`.
         task: its name and settings. training: [training]. rate: Adam's learning rate.
         unit: what else the hidden units are; None takes an entry away. recurrent: False leaves out their projection
-            onto themselves. multipliers: of learning rates.
+            onto themselves. dropout: of the inputs, and of what the readout hears. multipliers: of learning rates.
     """
     populations, projections = LAYOUTS[kind](units)
     if unit:
@@ -47,6 +48,8 @@ def recipe(
     last = list(populations)[-1]
     readout = {"model": "LI", "size": "output", "tau": _time(10.0), "input_scale": "leak"}
     end = {"pre": last, "post": "readout", "bias": True, "init": "glorot_uniform"}
+    projections = [*(p for p in projections if recurrent or p["pre"] != p["post"]), end]
+    heard = [p.get("name", f"{p['pre']}->{p['post']}") for p in projections if p["pre"] == "input" or p is end]
     optimizer = {"name": "adam", "learning_rate": rate, "clip_norm": 1.5, "schedule": {"name": "cosine"}}
     return parse(
         {
@@ -55,9 +58,9 @@ def recipe(
             "network": {
                 "outputs": "readout",
                 "populations": {**populations, "readout": readout},
-                "projections": [*(p for p in projections if recurrent or p["pre"] != p["post"]), end],
+                "projections": projections,
             },
-            "rule": {"name": "bptt"},
+            "rule": {"name": "bptt", "dropout": dict.fromkeys(heard, dropout)} if dropout else {"name": "bptt"},
             "optimizer": {**optimizer, "multipliers": dict(multipliers)} if multipliers else optimizer,
             "training": dict(training),
         }

@@ -26,7 +26,7 @@ class Series(NamedTuple):
     """A task of the table.
 
     task: name and settings. units: of the spiking network, whose parameters set the budget. folds: settings that hold
-    out one part after another. seeds: for each fold. training: length and batch.
+    out one part after another. seeds: for each fold. training: length and batch. dropout: see `recipe`.
     """
 
     task: dict[str, Any]
@@ -36,6 +36,7 @@ class Series(NamedTuple):
     training: dict[str, Any]
     folds: tuple[dict[str, Any], ...] = ({},)
     seeds: int = 3
+    dropout: float = 0.0
 
     def cases(self) -> list[tuple[dict[str, Any], int]]:
         """Task and seed of every case, folds apart."""
@@ -49,13 +50,18 @@ def _training(steps: int, batch: int = 64) -> dict[str, Any]:
 SERIES = {
     "ecg": Series({"name": "ecg"}, 36, 4, 6, _training(1800)),
     "fsdd": Series(
-        {"name": "fsdd_digits", "features": "mfcc"},
+        {"name": "fsdd_digits", "features": "mfcc", "normalise": "speaker"},
         *(100, 39, 10, _training(1000)),
         folds=tuple({"test": [speaker]} for speaker in SPEAKERS),
+        dropout=0.3,
     ),
     "gsc12": Series({"name": "gsc12"}, 128, 120, 12, _training(1200)),
     "nmnist": Series(
-        {"name": "nmnist"}, 64, 2312, 10, _training(400), folds=tuple({"fold": fold} for fold in range(10)), seeds=1
+        {"name": "nmnist"},
+        *(64, 2312, 10, _training(400)),
+        folds=tuple({"fold": fold} for fold in range(10)),
+        seeds=1,
+        dropout=0.3,
     ),
     "vowels": Series({"name": "ucr"}, 64, 12, 9, _training(400, 32)),
 }
@@ -78,7 +84,7 @@ def cell(
     series = SERIES[name]
     units = max(round(share * size(series, kind)[0]), 1)
     count = parameters(kind, units, series.inputs, series.outputs)
-    make = lambda task, rate: recipe(kind, task, units, series.training, rate)
+    make = lambda task, rate: recipe(kind, task, units, series.training, rate, dropout=series.dropout)
     every = series.cases()
     rate = _rate(lambda rate: run_once(make(every[0][0], rate), (), UNREPORTED, folder, say)["validation_accuracy"])
     wanted = range(len(every)) if cases is None else cases

@@ -137,7 +137,7 @@ def learn_online(agent: Any, net: Network, episodes: Episodes) -> tuple[Array, d
     rest = (joined(part) for part in (s.eligibility, s.filtered, s.terminal, s.totals, s.rates, s.activity))
     merged = LocalState(net.init_state(batch), *rest)
     penalty, more = finish(plan, merged, {}, {})
-    weights, biases, parameters = assemble(plan, jax.tree.map(jnp.add, found, more))
+    weights, biases, parameters = assemble(plan.net, plan.sources, jax.tree.map(jnp.add, found, more))
     loss = agent.objective(y, played, world)[0] + penalty
     return loss, {"weights": weights, "biases": biases, "parameters": parameters}
 

@@ -46,8 +46,10 @@ def check_init(net: Any, batch: Any, key: Any) -> None:
         check_key(key)
 
 
-def check_update(net: Any, state: Any, x: Any, target: Any, mask: Any, reset: Any, signal: Any) -> None:
-    """Raise an ArgumentError for an impossible argument of `update`."""
+def check_update(
+    net: Any, state: Any, x: Any, target: Any, mask: Any, reset: Any, signal: Any, kind: Any = LocalState
+) -> None:
+    """Raise an ArgumentError for an impossible argument of `update`; `kind` is of the states that it takes."""
     check_network(net)
     if target is not None and signal is not None:
         raise ArgumentError("give update() a target or a signal, not both.")
@@ -55,7 +57,7 @@ def check_update(net: Any, state: Any, x: Any, target: Any, mask: Any, reset: An
     arrays = {n: as_array("x", a)[None] for n, a in given.items()}
     inputs = net.check_inputs(arrays if isinstance(x, dict) else arrays[None])
     batch = next(iter(inputs.values())).shape[1]
-    if not isinstance(state, LocalState):
+    if not isinstance(state, kind):
         raise ArgumentError(f"state must be what init() or the last update() gave, got {type(state).__name__}.")
     net.check_state(state.network, batch)
     check_answers(net, "target", target, batch)

@@ -63,7 +63,7 @@ class Lanes(NamedTuple):
 def chunked(plan: Plan, trial: Trial, size: int) -> tuple[Array, Gradient]:
     """Loss and gradient (by source label) of a batch of trials."""
     net = plan.net
-    targets, running, terminal = per_step(plan, trial)
+    targets, running, terminal = per_step(plan.net, plan.losses, trial)
     inputs, valid = net.check_inputs(trial.inputs), trial.valid().astype(net.dtype)
     value, gradients, total = _ahead(plan, trial, (inputs, valid, terminal), size)
     zero = {s.label: jnp.zeros(traces_shape(plan, s), net.dtype) for s in plan.sources}

@@ -143,7 +143,7 @@ class EProp(Rule):
             size = self.chunk or max(100, *(3 * plan.pre_size(s) for s in plan.sources))
             draw = self._drawing(key, "call")
             loss, found = online(plan, trial, draw) if self.evaluation == "online" else chunked(plan, trial, size)
-            weights, biases, parameters = assemble(plan, found)
+            weights, biases, parameters = assemble(plan.net, plan.sources, found)
         backwards = routes.feedback_gradients(net, weights)
         return loss, gradient_tree(net, weights, biases, parameters, backwards)
 
@@ -311,5 +311,5 @@ def _finish(rule: EProp, net: Network, state: Any, targets: Any) -> Any:
 
 
 def _own_tree(rule: EProp, net: Network, plan: Plan, gradient: Any) -> Network:
-    weights, biases, parameters = assemble(plan, gradient)
+    weights, biases, parameters = assemble(plan.net, plan.sources, gradient)
     return gradient_tree(net, weights, biases, parameters, routes.feedback_gradients(net, weights))

@@ -1,12 +1,14 @@
 """A local rule on whole trials by the online evaluation: one scan over time that carries traces and sums gradients."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ..losses import Running, Terminal
+from ..losses import Loss, Running, Terminal
+from ..network import Network
 from ..network.cotangents import pull_parameters, split_parameters
 from ..trial import Trial
 from . import traces
@@ -14,11 +16,13 @@ from .online import Gradient, Plan, advance, finish, step_loss, traces_shape
 from .rule import by_label
 
 
-def per_step(plan: Plan, trial: Trial) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
+def per_step(
+    net: Network, losses: dict[str, Loss], trial: Trial
+) -> tuple[dict[str, Any], dict[str, Array], dict[str, Array]]:
     """Targets and weights of running losses, and weights of terminal ones, by label with a leading time axis."""
-    targets = by_label(plan.net, trial.targets, "targets")
-    running = {n: loss.weights(trial) for n, loss in plan.losses.items() if isinstance(loss, Running)}
-    terminal = {n: loss.weights(trial) for n, loss in plan.losses.items() if isinstance(loss, Terminal)}
+    targets = by_label(net, trial.targets, "targets")
+    running = {n: loss.weights(trial) for n, loss in losses.items() if isinstance(loss, Running)}
+    terminal = {n: loss.weights(trial) for n, loss in losses.items() if isinstance(loss, Terminal)}
     return {n: targets[n] for n in running}, running, terminal
 
 
@@ -26,7 +30,7 @@ def online(plan: Plan, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[A
     """Loss and gradient (by source label) of a batch of trials; memory does not grow with their length."""
     net = plan.net
     plan.check_step_by_step()
-    stepped, running, terminal = per_step(plan, trial)
+    stepped, running, terminal = per_step(net, plan.losses, trial)
     valid = trial.valid()
     steps = jnp.sum(valid, axis=0).astype(net.dtype)
     keep = dict.fromkeys(terminal, 1.0)
@@ -47,13 +51,14 @@ def online(plan: Plan, trial: Trial, key: PRNGKeyArray | None = None) -> tuple[A
     return value + late, jax.tree.map(jnp.add, sums, found)
 
 
-def assemble(plan: Plan, found: Gradient) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
+def assemble(
+    net: Network, sources: Iterable[traces.Source], found: Gradient
+) -> tuple[dict[str, Any], dict[str, Array], dict[str, Any]]:
     """Gradients by source as ones by effective weight, bias and raw parameters of populations."""
-    net = plan.net
     weights: dict[str, Any] = {}
     biases: dict[str, Array] = {}
     leaves: dict[str, dict[int, Array]] = {}
-    for s in plan.sources:
+    for s in sources:
         gradient = traces.as_gradient(net, s, found[s.label])
         if s.kind == "parameter":
             leaves.setdefault(s.population, {})[int(s.key)] = gradient

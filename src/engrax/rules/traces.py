@@ -111,12 +111,13 @@ def output_row(net: Network, name: str, variable: str | None) -> int:
     return sum(x is not None for x in leaves[:index])
 
 
-def jacobian(net: Network, name: str, state: PyTree, current: Array) -> Array:
+def jacobian(net: Network, name: str, state: PyTree, current: Array, local: bool = True) -> Array:
     """The block of every unit: (d + 1, d + P + p, batch, units).
 
     Args:
         state: before the step, leaves (batch, units).
         current: (batch, units) or (batch, ports, units).
+        local: of `local_step`, else of `step`.
     """
     neuron = net.populations[name]
     own, rest = split_parameters(neuron)
@@ -133,7 +134,8 @@ def jacobian(net: Network, name: str, state: PyTree, current: Array) -> Array:
         def one(point: Array, counters: PyTree) -> Array:
             model = eqx.combine(jax.tree.unflatten(theta_def, list(point[d + ports :])), rest)
             before = eqx.combine(jax.tree.unflatten(treedef, list(point[:d])), counters)
-            after, output = model.local_step(before, point[d : d + ports] if neuron.ports else point[d])
+            take = model.local_step if local else model.step
+            after, output = take(before, point[d : d + ports] if neuron.ports else point[d])
             return jnp.stack([*jax.tree.leaves(split_state(after)[0]), output])
 
         return jax.vmap(one, in_axes=(1, 0), out_axes=1)(point, counters)

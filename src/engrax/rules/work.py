@@ -77,7 +77,7 @@ def _links(plan: Plan, s: traces.Source) -> np.ndarray:
 def _counts(plan: Plan, trial: Trial, events: set[str], where: dict[str, np.ndarray]) -> Counts:
     """(time, batch) of each figure, zero beyond a trial's length."""
     net = plan.net
-    stepped, running, terminal = per_step(plan, trial)
+    stepped, running, terminal = per_step(plan.net, plan.losses, trial)
     needed = dict.fromkeys([*readouts(net), *(s.population for s in plan.sources)])
 
     def body(state: Any, xs: Any) -> Any:
