@@ -80,6 +80,8 @@ RULES = {
     "e-prop random": lambda spiking: ex.rules.EProp(feedback="random"),
     "e-prop adaptive": lambda spiking: ex.rules.EProp(feedback="adaptive"),
     "e-prop uniform": lambda spiking: ex.rules.EProp(feedback="uniform"),
+    "RFLO": lambda spiking: ex.rules.RFLO(regularizers=_RATES if spiking else ()),
+    "BPTT random": lambda spiking: ex.rules.FeedbackBPTT(regularizers=_RATES if spiking else ()),
     "RTRL": lambda spiking: ex.rules.RTRL(),
     "UORO": lambda spiking: ex.rules.UORO(),
     "KF-RTRL": lambda spiking: ex.rules.KFRTRL(),
@@ -88,7 +90,8 @@ RULES = {
 
 # Daily: every rule on three models, every model on three rules; the whole table, harder models too, runs at night.
 _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
-_DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate")}
+# RFLO is e-prop by random feedback, so that one of them will do.
+_DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r != "e-prop random"}
 _DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")}
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)

@@ -42,7 +42,7 @@ def variants() -> dict[str, Table]:
         f"{model}, {taus}, {wiring}": {
             "unit": lif if model == "LIF" else None,
             "recurrent": wiring == "recurrent",
-            "multipliers": dict.fromkeys(TIMES[model], 0.0) if taus == "fixed" else None,
+            "multipliers": {name: by * (taus == "trained") for name, by in TIMES[model].items()},
         }
         for model in TIMES
         for taus in ("trained", "fixed")
@@ -50,7 +50,7 @@ def variants() -> dict[str, Table]:
     }
 
 
-TIMES = {"ALIF": ("hidden.tau", "hidden.tau_adaptation"), "LIF": ("hidden.tau",)}
+TIMES = {"ALIF": {"hidden.tau": 3.0, "hidden.tau_adaptation": 2.0}, "LIF": {"hidden.tau": 3.0}}
 
 
 def column(

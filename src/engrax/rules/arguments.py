@@ -9,20 +9,32 @@ from ..errors import ArgumentError, unknown
 from ..kernels import TRACES
 from ..network import Network
 from ..parameter import positive_integer
+from .feedback import drawn
 from .online import LocalState
 from .rule import by_label, check_network
 
 
+def check_feedback(rule: Any) -> None:
+    """Raise an ArgumentError for an impossible seed or feedback_scale of a rule."""
+    name, scale = type(rule).__name__, rule.feedback_scale
+    if isinstance(rule.seed, bool) or not isinstance(rule.seed, int) or rule.seed < 0:
+        raise ArgumentError(f"{name}: seed must be an integer >= 0, got {rule.seed!r}.")
+    if scale is not None:
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+            raise ArgumentError(f"{name}: feedback_scale must be a number > 0 or None, got {scale!r}.")
+        if not drawn(rule.feedback):
+            raise ArgumentError(f"{name}: feedback_scale has no meaning with symmetric feedback; leave it out.")
+
+
 def check_settings(rule: Any) -> None:
     """Raise an ArgumentError for an impossible setting of `EProp`."""
-    if isinstance(rule.seed, bool) or not isinstance(rule.seed, int) or rule.seed < 0:
-        raise ArgumentError(f"EProp: seed must be an integer >= 0, got {rule.seed!r}.")
+    check_feedback(rule)
     budget = rule.memory_budget
     if isinstance(budget, bool) or not isinstance(budget, int | float) or not budget > 0:
         raise ArgumentError(f"EProp: memory_budget must be a number of bytes, got {budget!r}.")
     if rule.trace is not None and rule.trace not in TRACES:
         raise unknown("trace", rule.trace, TRACES)
-    bits, scale = rule.trace_bits, rule.feedback_scale
+    bits = rule.trace_bits
     if bits is not None:
         if isinstance(bits, bool) or not isinstance(bits, int) or not 2 <= bits <= 16:
             raise ArgumentError(f"EProp: trace_bits must be an integer from 2 to 16 or None, got {bits!r}.")
@@ -31,11 +43,6 @@ def check_settings(rule: Any) -> None:
                 f"EProp: trace_bits needs evaluation='online', which carries traces from step to step; "
                 f"{rule.evaluation!r} has none to round."
             )
-    if scale is not None:
-        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < float("inf"):
-            raise ArgumentError(f"EProp: feedback_scale must be a number > 0 or None, got {scale!r}.")
-        if not rule.drawn:
-            raise ArgumentError("EProp: feedback_scale has no meaning with symmetric feedback; leave it out.")
 
 
 def check_init(net: Any, batch: Any, key: Any) -> None:

@@ -18,6 +18,7 @@ from ..network.adjoint import backward
 from ..network.cotangents import Adjoint, Cotangents, Path, split_parameters, split_state
 from ..network.engine import forward
 from ..trial import Trial
+from . import feedback as routes
 from .chunks import cut, padded
 from .footprint import chunk_within
 from .rates import count, counted, no_activity, penalty, rate_cotangents
@@ -105,8 +106,8 @@ class BPTT(Rule):
         total = count(start, spikes, valid, names)
         entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, start))
         cotangents = Cotangents(entering, variables, {}, {})
-        adjoint = backward(net, tape, cotangents, all_paths(net), local=False, gradients=True)
-        gradient = gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint))
+        adjoint = backward(net, tape, cotangents, self._paths(net), local=False, gradients=True)
+        gradient = self._tree(net, adjoint)
         return loss + penalty(self.regularizers, net, total), gradient
 
     def _chunked(self, net: Network, trial: Trial, size: int) -> tuple[Array, Network]:
@@ -126,7 +127,7 @@ class BPTT(Rule):
         (_, total), (outputs, states, before) = jax.lax.scan(ahead, start, chunks)
         outputs = jax.tree.map(lambda y: y.reshape(-1, *y.shape[2:])[: trial.steps], outputs)
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
-        paths = all_paths(net)
+        paths = self._paths(net)
 
         def back(carry: Any, xs: Any) -> Any:
             g_states, g_history, sums = carry
@@ -151,8 +152,15 @@ class BPTT(Rule):
         zero = (float_zeros(start[0].neurons), jax.tree.map(jnp.zeros_like, start[0].history), zero_sums(net))
         (g_states, _, (weights, biases, parameters)), _ = jax.lax.scan(back, zero, xs, reverse=True)
         adjoint = Adjoint({}, parameters, g_states, {}, weights, biases)
-        gradient = gradient_tree(net, weights, biases, parameter_gradients(net, adjoint))
-        return loss + penalty(self.regularizers, net, total), gradient
+        return loss + penalty(self.regularizers, net, total), self._tree(net, adjoint)
+
+    def _tree(self, net: Network, adjoint: Adjoint) -> Network:
+        backwards = routes.feedback_gradients(net, adjoint.weights)
+        return gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint), backwards)
+
+    def _paths(self, net: Network) -> list[Path]:
+        """The ways that errors go."""
+        return all_paths(net)
 
 
 def all_paths(net: Network) -> list[Path]:

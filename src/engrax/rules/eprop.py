@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, PyTree
 
-from .._checks import check_key
 from ..errors import ArgumentError, LossError, RuleError
 from ..losses import Loss, Running, Sequence, Terminal, as_loss, named
 from ..meter import Learning
@@ -21,6 +20,7 @@ from ..network import Network
 from ..network.adjoint import backward
 from ..network.cotangents import Cotangents, Path
 from ..network.engine import forward
+from ..network.tape import Tape
 from ..neurons.alif import with_trace
 from ..parameter import choice
 from ..trial import Trial
@@ -100,7 +100,7 @@ class EProp(Rule):
     @property
     def drawn(self) -> bool:
         """Whether the feedback has weights of its own."""
-        return self.feedback in ("random", "adaptive", "uniform")
+        return routes.drawn(self.feedback)
 
     def bind(self, net: Network, key: PRNGKeyArray) -> Network:
         """The network with feedback weights in `net.feedback["readout->population"]`, shaped (population, readout).
@@ -108,9 +108,7 @@ class EProp(Rule):
         Random: N(0, 1). Adaptive: N(0, 1 / outputs). Uniform: 1 / sqrt(units). Or as `feedback_scale` says. Symmetric:
         none.
         """
-        check_network(net)
-        check_key(key)
-        return net if not self.drawn else routes.draw(net, self.feedback, key, self.feedback_scale)
+        return routes.bind(self, net, key)
 
     def bound(self, net: Network) -> Network:
         """The network with feedback weights, drawn from `seed` where a random rule was never bound.
@@ -118,11 +116,7 @@ class EProp(Rule):
         Raises:
             RuleError: an adaptive rule was never bound.
         """
-        if not self.drawn or net.feedback:
-            return net
-        if self.feedback == "adaptive":
-            raise RuleError("adaptive feedback learns weights of its own: make them with net = rule.bind(net, key).")
-        return routes.draw(net, self.feedback, jax.random.PRNGKey(self.seed), self.feedback_scale)
+        return routes.bound(self, net)
 
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         bound = self._seen(self.bound(net))
@@ -170,6 +164,10 @@ class EProp(Rule):
         paths = routes.local_paths(bound, self.feedback)
         return work(Plan(bound, paths, losses, self.regularizers, bits=self.trace_bits), trial)
 
+    def _heard(self, net: Network, tape: Tape) -> Tape:
+        """The run as synapses remember it."""
+        return tape
+
     def _causal(self, losses: dict[str, Loss]) -> None:
         if any(isinstance(loss, Sequence) for loss in losses.values()):
             raise LossError("a loss of the whole sequence has no online or chunked form: use evaluation='offline'.")
@@ -178,6 +176,7 @@ class EProp(Rule):
         inputs, valid = net.check_inputs(trial.inputs), trial.valid()
         losses, names = self.losses(net, trial), counted(self.regularizers, net)
         outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape="lean")
+        tape = self._heard(net, tape)
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
         entering, variables = enter(net, gradients)
         spikes = {n: tape.outputs[n] for n in names}

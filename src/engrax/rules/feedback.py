@@ -14,11 +14,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from .._checks import check_key
 from ..errors import RuleError
 from ..network import Feedback, Network
 from ..network.cotangents import Path, split_state
 from ..synapses import Dense, Projection
-from .rule import has_parameters
+from .rule import check_network, has_parameters
 
 KINDS = ("symmetric", "random", "adaptive", "uniform")
 
@@ -102,6 +103,31 @@ def draw(net: Network, kind: str, key: PRNGKeyArray, scale: float | None = None)
             )
         feedback[name] = Feedback(weight, trainable=kind == "adaptive")
     return net.replace(feedback=feedback)
+
+
+def drawn(kind: str) -> bool:
+    """Whether a kind of feedback has weights of its own."""
+    return kind in ("random", "adaptive", "uniform")
+
+
+def bind(rule: Any, net: Network, key: PRNGKeyArray) -> Network:
+    """The network with the feedback weights of a rule, if it has any."""
+    check_network(net)
+    check_key(key)
+    return draw(net, rule.feedback, key, rule.feedback_scale) if drawn(rule.feedback) else net
+
+
+def bound(rule: Any, net: Network) -> Network:
+    """The network with feedback weights, drawn from the rule's `seed` where a random one was never bound.
+
+    Raises:
+        RuleError: an adaptive rule was never bound.
+    """
+    if not drawn(rule.feedback) or net.feedback:
+        return net
+    if rule.feedback == "adaptive":
+        raise RuleError("adaptive feedback learns weights of its own: make them with net = rule.bind(net, key).")
+    return draw(net, rule.feedback, jax.random.PRNGKey(rule.seed), rule.feedback_scale)
 
 
 def _turns(net: Network, learner: str, readout: str) -> bool:

@@ -129,7 +129,8 @@ class Plan:
 
     def outputs(self, readout: str) -> int:
         """Length of the outputs axis of a filtered trace: 1 where all of a readout's units filter alike."""
-        return 1 if all(traces.shared(self.net, readout)) else self.net.populations[readout].size
+        alike = traces.shared(self.net, readout)
+        return 1 if alike and all(alike) else self.net.populations[readout].size
 
     def check_step_by_step(self) -> None:
         """Raise a RuleError for rates of a readout: what they say of a learner has no trace of its own."""

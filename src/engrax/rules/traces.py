@@ -207,7 +207,8 @@ def filter_trace(block: Array, filtered: list[Array], column: int, trace: Array,
         trace: (batch, port, unit, pre).
         row: which row is the output.
     """
-    block = block[..., : filtered[0].shape[1], None, None, None]
+    units = filtered[0].shape[1] if filtered else block.shape[-1]
+    block = block[..., :units, None, None, None]
 
     def moved(r: int) -> Array:
         total = block[r, column] * trace[:, None]
