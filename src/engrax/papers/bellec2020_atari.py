@@ -28,7 +28,14 @@ class Bellec2020Atari(Experiment):
         if quick:
             run = run_once("pong", QUICK, 0, there, say)
             return Found(run["test_score"], "untested", "2 updates by short episodes", seconds=run["seconds"])
-        run = run_once("pong", [f"training.steps={UPDATES}"], 0, there, say, look=_games)
+        run = run_once(
+            "pong",
+            [f"training.steps={UPDATES}", f"training.validate_every={UPDATES // 20}"],
+            0,
+            there,
+            say,
+            look=_games,
+        )
         curve = {f"{FRAMES * step:.3g} frames": round(figure, 2) for step, figure in run["curve"]}
         measured = {"score": run["game_score"], "return of 200 actions": curve}
         why = (
