@@ -16,12 +16,15 @@ class Engrax(Candidate):
     def variants(self) -> list[Variant]:
         from ...kernels import load
         from ...rules import RULES
+        from ...rules.influence import Influence
 
         whole = ["events", "listed", "dense"] if load() else ["dense"]
         # Evaluations in pieces of a sequence make rasters of these.
         paths = {"-": whole, "offline": whole, "chunked": [p for p in whole if p != "listed"], "online": whole[:1]}
         found = []
         for name, rule in RULES.items():
+            if issubclass(rule, Influence):
+                continue  # the workloads are too wide for what these carry
             has = any(f.name == "evaluation" for f in dataclasses.fields(rule))
             evaluations = ("offline", "chunked", "online") if has else ("-",)
             found += [
