@@ -195,7 +195,7 @@ def test_pong_is_untested_until_it_scores(monkeypatch: pytest.MonkeyPatch) -> No
     lost, won = run(Bellec2020Atari()), run(Bellec2020Atari())
     assert (lost.verdict, won.verdict) == ("untested", "holds") and "7.2e+06 frames" in won.why
     assert lost.measured["return of 200 actions"] == {"7.2e+05 frames": -1.25, "7.2e+06 frames": -0.5}
-    assert calls[0][:2] == ("pong", ("training.steps=300",))
+    assert calls[0][:2] == ("pong", ("training.steps=300", "training.validate_every=15"))
 
 
 @pytest.mark.nightly

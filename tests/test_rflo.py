@@ -109,6 +109,18 @@ def test_a_step_at_a_time_sums_to_the_trial(key):
     np.testing.assert_allclose(total, written_out(net, trial)[1]["hidden->hidden"], atol=1e-12)
 
 
+@pytest.mark.x64
+def test_feedback_moves_with_the_readout_by_the_rule_that_uses_it_alone(key):
+    net, trial = setup(key)
+    rule = ex.rules.FeedbackBPTT(feedback="adaptive")
+    net = rule.bind(net.replace(feedback=type(net.feedback)()), key)
+    found = rule.value_and_grad(net, trial)[1]
+    told = found.feedback["out->hidden"].weight
+    np.testing.assert_allclose(told, found.projections["hidden->out"].weight.T, atol=1e-15)
+    assert np.abs(told).max() > 1e-3
+    assert not np.any(ex.rules.BPTT().value_and_grad(net, trial)[1].feedback["out->hidden"].weight)
+
+
 def test_what_has_no_meaning_is_refused(key):
     net, trial = setup(key)
     with pytest.raises(ex.errors.ArgumentError, match="needs evaluation='offline'"):

@@ -212,7 +212,7 @@ def _internal_depths(internal: list[Projection]) -> dict[str, int]:
     return depths
 
 
-def _seen(projection: Projection, past: dict[str, Array], now: dict[str, Array]) -> Array:
+def seen_by(projection: Projection, past: dict[str, Array], now: dict[str, Array]) -> Array:
     """What a projection reads at a step: (batch, pre), or all that it sees, (reach + 1, batch, pre)."""
     name, delay, reach = projection.pre, projection.delay or 0, projection.reach
     if not reach:
@@ -247,7 +247,7 @@ def _component_step(
             current = external[name] if name in external else zeros[name]
             for projection in internal:
                 if projection.post == name:
-                    pre = _seen(projection, buffers, outputs)
+                    pre = seen_by(projection, buffers, outputs)
                     added = _contribution(fans[projection.name], projection, pre)
                     current = add_current(net, projection, current, added[0] if projection.reach else added)
             after[name], outputs[name] = jax.vmap(neurons[name].step)(states[name], current)

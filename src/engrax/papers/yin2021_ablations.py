@@ -12,7 +12,7 @@ import numpy as np
 from .experiment import Experiment, Found, interval
 from .runs import run_once
 from .yin2021 import SOURCE
-from .yin2021_networks import Table, recipe
+from .yin2021_networks import FASTER, Table, recipe
 from .yin2021_series import SERIES
 
 SEEDS, RATE = 5, 0.01
@@ -50,7 +50,7 @@ def variants() -> dict[str, Table]:
     }
 
 
-TIMES = {"ALIF": {"hidden.tau": 3.0, "hidden.tau_adaptation": 2.0}, "LIF": {"hidden.tau": 3.0}}
+TIMES = {"ALIF": FASTER, "LIF": {"hidden.tau": FASTER["hidden.tau"]}}
 
 
 def column(

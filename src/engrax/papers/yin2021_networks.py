@@ -20,11 +20,8 @@ from ..training.recipe import Recipe, parse
 Table = dict[str, Any]
 KINDS = ("srnn", "adlif", "rnn", "lstm", "gru", "tcn", "ssm")
 SPIKING = ("srnn", "adlif")
-# Time constants learn faster than weights, as in all published recipes.
-TIMES = {
-    "srnn": {"hidden.tau": 3.0, "hidden.tau_adaptation": 2.0},
-    "adlif": {"hidden.tau": 3.0, "hidden.tau_adaptation": 2.0},
-}
+# Time constants learn faster than weights, as in most published recipes.
+FASTER = {"hidden.tau": 3.0, "hidden.tau_adaptation": 2.0}
 
 
 def recipe(
@@ -46,7 +43,7 @@ def recipe(
         task: its name and settings. training: [training]. rate: Adam's learning rate.
         unit: what else the hidden units are; None takes an entry away. recurrent: False leaves out their projection
             onto themselves. dropout: of the inputs, and of what the readout hears. multipliers: of learning rates;
-            None: those of `TIMES`.
+            None: `FASTER` in spiking networks.
     """
     populations, projections = LAYOUTS[kind](units)
     if unit:
@@ -56,7 +53,7 @@ def recipe(
     end = {"pre": last, "post": "readout", "bias": True, "init": "glorot_uniform"}
     projections = [*(p for p in projections if recurrent or p["pre"] != p["post"]), end]
     heard = [p.get("name", f"{p['pre']}->{p['post']}") for p in projections if p["pre"] == "input" or p is end]
-    faster = dict(TIMES.get(kind, {}) if multipliers is None else multipliers)
+    faster = dict((FASTER if kind in SPIKING else {}) if multipliers is None else multipliers)
     optimizer = {"name": "adam", "learning_rate": rate, "clip_norm": 1.5, "schedule": {"name": "cosine"}}
     return parse(
         {

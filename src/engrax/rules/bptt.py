@@ -18,7 +18,6 @@ from ..network.adjoint import backward
 from ..network.cotangents import Adjoint, Cotangents, Path, split_parameters, split_state
 from ..network.engine import forward
 from ..trial import Trial
-from . import feedback as routes
 from .chunks import cut, padded
 from .footprint import chunk_within
 from .rates import count, counted, no_activity, penalty, rate_cotangents
@@ -155,8 +154,7 @@ class BPTT(Rule):
         return loss + penalty(self.regularizers, net, total), self._tree(net, adjoint)
 
     def _tree(self, net: Network, adjoint: Adjoint) -> Network:
-        backwards = routes.feedback_gradients(net, adjoint.weights)
-        return gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint), backwards)
+        return gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint))
 
     def _paths(self, net: Network) -> list[Path]:
         """The ways that errors go."""

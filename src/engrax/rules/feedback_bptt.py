@@ -9,12 +9,13 @@ import equinox as eqx
 from jaxtyping import Array, PRNGKeyArray
 
 from ..network import Network
-from ..network.cotangents import Path
+from ..network.cotangents import Adjoint, Path
 from ..parameter import choice
 from ..trial import Trial
 from . import feedback as routes
 from .arguments import check_feedback
 from .bptt import BPTT, all_paths
+from .rule import gradient_tree, parameter_gradients
 
 
 class FeedbackBPTT(BPTT):
@@ -47,6 +48,10 @@ class FeedbackBPTT(BPTT):
         loss, gradient = super().compute(routes.bound(self, net), trial, key)
         # Feedback that was drawn for this call alone has no place in the gradient.
         return loss, gradient if net.feedback else gradient.replace(feedback=type(net.feedback)())
+
+    def _tree(self, net: Network, adjoint: Adjoint) -> Network:
+        backwards = routes.feedback_gradients(net, adjoint.weights)
+        return gradient_tree(net, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint), backwards)
 
     def _paths(self, net: Network) -> list[Path]:
         if self.feedback == "symmetric":

@@ -74,7 +74,8 @@ class InfluenceState(eqx.Module):
 class Influence(Rule):
     """Base of the rules that carry influence forwards.
 
-    A subclass defines `start` and `carry`, and may define `finished`.
+    A subclass defines `start`, `carry`, `gradient` and `sums`; one that draws random numbers says so by `draws`. What
+    it carries is any tree of `Change`s and of arrays (batch, ...).
     """
 
     abstract: ClassVar[bool] = True

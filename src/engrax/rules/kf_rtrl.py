@@ -17,11 +17,34 @@ from jaxtyping import Array, PRNGKeyArray
 
 from . import traces
 from .influence import Influence, Plan
-from .tangent import Change, Step, nothing
+from .tangent import Step, nothing
 from .uoro import blend, draw, scale, size_of, wide
 
 
-class KFRTRL(Influence):
+class _Kronecker(Influence):
+    """Influence by population as (vector, matrix)."""
+
+    def gradient(self, plan: Plan, influence: Any, seen: Any, errors: dict[str, Array]) -> dict[str, Array]:
+        found = {}
+        for name, group in groups(plan).items():
+            currents, heard = self._factors(influence[name][0], _told(errors, seen[name]))
+            at = 0
+            for s in group:
+                width = plan.shape(s)[2]
+                mine = jnp.stack([currents[:, c] for c in plan.columns(s)], axis=1)
+                found[s.label] = jnp.einsum("bqi,bj->qij", mine, heard[:, at : at + width])
+                at += width
+        return found
+
+    def sums(self, influence: Any) -> Any:
+        return {name: b.sums for name, (_, b) in influence.items()}
+
+    def _factors(self, vector: Array, told: Array) -> tuple[Array, Array]:
+        """What there is of currents (batch, ports + parameters, units), and of what is heard (batch, seen)."""
+        raise TypeError(f"{type(self).__name__} must define _factors(vector, told).")
+
+
+class KFRTRL(_Kronecker):
     """RTRL with Kronecker factors: unbiased, with less noise than UORO's.
 
     For each population, with one random sign each for the past and the present of a trial's step,
@@ -73,23 +96,11 @@ class KFRTRL(Influence):
             seen[name] = {n: wide(s1 / p0, y.ndim) * y + wide(s2 / p1, y.ndim) * more[n] for n, y in outputs.items()}
         return after, seen
 
-    def gradient(self, plan: Plan, influence: Any, seen: Any, errors: dict[str, Array]) -> dict[str, Array]:
-        found = {}
-        for name, group in groups(plan).items():
-            told = _told(errors, seen[name])
-            at = 0
-            for s in group:
-                width = plan.shape(s)[2]
-                mine = jnp.stack([told[:, c] for c in plan.columns(s)], axis=1)
-                found[s.label] = jnp.einsum("bqi,bj->qij", mine, influence[name][0][:, at : at + width])
-                at += width
-        return found
-
-    def sums(self, influence: Any) -> Any:
-        return {name: b.sums for name, (_, b) in influence.items()}
+    def _factors(self, vector: Array, told: Array) -> tuple[Array, Array]:
+        return told, vector
 
 
-class ReverseKFRTRL(Influence):
+class ReverseKFRTRL(_Kronecker):
     """RTRL with Kronecker factors the other way about: a random vector of currents and a matrix of what was seen.
 
         a <- p0 a + p1 nu,    B <- J B / p0 + D nu seen' / p1,
@@ -138,20 +149,8 @@ class ReverseKFRTRL(Influence):
             seen[name] = {n: y / wide(p0, y.ndim) + more[n] / wide(p1, y.ndim) for n, y in outputs.items()}
         return after, seen
 
-    def gradient(self, plan: Plan, influence: Any, seen: Any, errors: dict[str, Array]) -> dict[str, Array]:
-        found = {}
-        for name, group in groups(plan).items():
-            told = _told(errors, seen[name])
-            at = 0
-            for s in group:
-                width = plan.shape(s)[2]
-                mine = jnp.stack([influence[name][0][:, c] for c in plan.columns(s)], axis=1)
-                found[s.label] = jnp.einsum("bqi,bj->qij", mine, told[:, at : at + width])
-                at += width
-        return found
-
-    def sums(self, influence: Any) -> Any:
-        return {name: b.sums for name, (_, b) in influence.items()}
+    def _factors(self, vector: Array, told: Array) -> tuple[Array, Array]:
+        return vector, told
 
 
 def groups(plan: Plan) -> dict[str, list[Any]]:
@@ -178,6 +177,5 @@ def _told(errors: dict[str, Array], seen: dict[str, Array]) -> Any:
     """What errors say of each column of B: (batch, ...)."""
     total: Any = 0.0
     for label, error in errors.items():
-        y: Change | Array = seen[label]
-        total = total + jnp.einsum("bk,bk...->b...", error, y)
+        total = total + jnp.einsum("bk,bk...->b...", error, seen[label])
     return total

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 from ..errors import RuleError
 from ..network import Network
+from ..network.engine import seen_by
 from ..network.tape import Tape
 from ..synapses import Projection
 from . import traces
@@ -125,12 +126,8 @@ def nothing(net: Network, batch: int, sums: tuple[str, ...], tail: tuple[int, ..
 
 def _seen(projection: Projection, past: dict[str, Array], now: dict[str, Array]) -> Array:
     """What a projection reads: (batch, pre), or where it sees several steps these side by side, oldest first."""
-    name, delay, reach = projection.pre, projection.delay or 0, projection.reach
-    if not reach:
-        return past[name][-delay] if delay else now[name]
-    sent = past[name] if delay else jnp.concatenate([past[name], now[name][None]])
-    newest = sent.shape[0] - max(delay, 1)
-    return jnp.concatenate(list(sent[newest - reach : newest + 1]), axis=1)
+    read = seen_by(projection, past, now)
+    return jnp.concatenate(list(read), axis=1) if projection.reach else read
 
 
 def _entered(net: Network, projection: Projection, entering: Array, matrix: Array, seen: Array) -> Array:
