@@ -86,17 +86,30 @@ RULES = {
     "UORO": lambda spiking: ex.rules.UORO(),
     "KF-RTRL": lambda spiking: ex.rules.KFRTRL(),
     "reverse KF-RTRL": lambda spiking: ex.rules.ReverseKFRTRL(),
+    "optimal Kronecker": lambda spiking: ex.rules.OptimalKronecker(rank=2),
+    "SnAp-1": lambda spiking: ex.rules.SnAp(),
+    "SnAp-2": lambda spiking: ex.rules.SnAp(order=2),
+    "sliding BPTT": lambda spiking: ex.rules.SlidingBPTT(horizon=4),
+    "FPTT": lambda spiking: ex.rules.FPTT(),
+    "OSTL": lambda spiking: ex.rules.OSTL(),
+    "OSTL without H": lambda spiking: ex.rules.OSTL(recurrent=False),
+    "OTTT": lambda spiking: ex.rules.OTTT(),
+    "KeRNL": lambda spiking: ex.rules.KeRNL(),
+    "DNI": lambda spiking: ex.rules.DNI(),
+    "forward gradient": lambda spiking: ex.rules.ForwardGradient(regularizers=_RATES if spiking else ()),
 }
 
 # Daily: every rule on three models, every model on three rules; the whole table, harder models too, runs at night.
 _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
-# RFLO is e-prop by random feedback, so that one of them will do.
-_DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r != "e-prop random"}
+# RFLO is e-prop by random feedback, so that one of them will do; other forms of a rule run at night, too.
+_FORMS = ("e-prop random", "SnAp-2", "OSTL without H")
+_DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r not in _FORMS} | {("OTTT", "LI")}
 _DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")}
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
     for r in RULES
     for n in NEURONS
+    if r != "OTTT" or n in ("LIF", "LI")  # which it says: tests/test_online_family.py
 ]
 
 

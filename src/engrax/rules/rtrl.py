@@ -1,5 +1,6 @@
 """Real-time recurrent learning: the exact influence, carried forwards (Williams & Zipser 1989)."""
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -53,7 +54,7 @@ class RTRL(Influence):
     def carry(
         self, plan: Plan, step: Step, before: Change, pre: dict[str, Array], key: PRNGKeyArray | None
     ) -> tuple[Change, dict[str, Array]]:
-        return step.push(before, _entering(plan, pre))
+        return step.push(before, entering_of(plan, plan.sources, pre))
 
     def gradient(self, plan: Plan, influence: Any, seen: Any, errors: dict[str, Array]) -> dict[str, Array]:
         total = jnp.zeros(_count(plan), plan.net.dtype)
@@ -78,16 +79,17 @@ def _count(plan: Plan) -> int:
     return sum(_length(plan, s) for s in plan.sources)
 
 
-def _entering(plan: Plan, pre: dict[str, Array]) -> dict[str, Array]:
-    """U(t): what each parameter does to currents at once, (ports + parameters, batch, units, parameters of all)."""
+def entering_of(plan: Plan, group: Iterable[traces.Source], pre: dict[str, Array]) -> dict[str, Array]:
+    """U(t): what each parameter of a group does to currents at once, (ports + parameters, batch, units, parameters)."""
+    group = list(group)
     found: dict[str, Array] = {}
-    at = 0
-    for s in plan.sources:
+    at, count = 0, sum(_length(plan, s) for s in group)
+    for s in group:
         _, units, width = plan.shape(s)
         seen = pre[s.label]
         batch = seen.shape[0]
         if s.population not in found:
-            found[s.population] = jnp.zeros((plan.entries(s.population), batch, units, _count(plan)), seen.dtype)
+            found[s.population] = jnp.zeros((plan.entries(s.population), batch, units, count), seen.dtype)
         each = (jnp.eye(units, dtype=seen.dtype)[None, :, :, None] * seen[:, None, None, :]).reshape(batch, units, -1)
         for column in plan.columns(s):
             found[s.population] = found[s.population].at[column, :, :, at : at + units * width].set(each)

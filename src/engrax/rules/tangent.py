@@ -6,6 +6,7 @@ J is never written down: a unit's own Jacobian is a block (`traces.jacobian`), a
 Rules that carry influence forwards in time are made of this map, of many changes at once, and of its transpose.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..errors import RuleError
-from ..network import Network
+from ..network import Network, NetworkState
 from ..network.engine import seen_by
 from ..network.tape import Tape
 from ..synapses import Projection
@@ -33,17 +34,26 @@ class Change(NamedTuple):
     sums: dict[str, Array]
 
 
+# Where a change's arrays have their trials, and their first trailing axis, for `jax.vmap`.
+TRIALS: Any = Change(*(1, 1, 0))  # type: ignore[arg-type]
+TRAILING: Any = Change(*(3, 3, 2))  # type: ignore[arg-type]
+
+
 class Step(NamedTuple):
     """A step of a network, linearised.
 
     blocks: each population's Jacobian, (d + 1, d + ports + parameters, batch, units).  matrices: effective weights of
-    projections between populations.  weights: (batch,) of this step in each terminal sum, by label.
+    projections between populations.  weights: (batch,) of this step in each terminal sum, by label.  valid: (batch,) of
+    1 where a trial is not over yet, else 0.  after: the network's state after the step.  tape: what happened in it.
     """
 
     net: Network
     blocks: dict[str, Array]
     matrices: dict[str, Array]
     weights: dict[str, Array]
+    valid: Array
+    after: NetworkState
+    tape: Tape
 
     def push(self, before: Change, entering: dict[str, Array]) -> tuple[Change, dict[str, Array]]:
         """The change after the step, and that of the outputs by label.
@@ -53,6 +63,21 @@ class Step(NamedTuple):
             entering: by population, (ports + parameters, batch, units): of its currents, then of its parameters. One
                 that is left out is zero.
         """
+        net = self.net
+        states, now = self.move(before, entering)
+        history = {n: jnp.concatenate([h[1:], now[n][None]]) for n, h in before.history.items()}
+        seen = {}
+        for spec in net.output_specs:
+            row = traces.output_row(net, spec.population, spec.variable)
+            seen[spec.label] = now[spec.population] if spec.variable is None else states[spec.population][row]
+        sums = {
+            label: total + self.weights[label].reshape(-1, *[1] * (total.ndim - 1)) * seen[label]
+            for label, total in before.sums.items()
+        }
+        return Change(states, history, sums), seen
+
+    def move(self, before: Change, entering: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The change of states after the step, and that of all populations' outputs, each by population."""
         net, tail = self.net, next(iter(before.states.values())).shape[3:]
         now: dict[str, Array] = {}
         states: dict[str, Array] = {}
@@ -68,25 +93,41 @@ class Step(NamedTuple):
             wide = block.reshape(*block.shape, *[1] * len(tail))
             moved = jnp.sum(wide * jnp.concatenate([own, extra])[None], axis=1)
             states[name], now[name] = moved[:depth], moved[depth]
-        history = {n: jnp.concatenate([h[1:], now[n][None]]) for n, h in before.history.items()}
-        seen = {}
-        for spec in net.output_specs:
-            row = traces.output_row(net, spec.population, spec.variable)
-            seen[spec.label] = now[spec.population] if spec.variable is None else states[spec.population][row]
-        sums = {
-            label: total + self.weights[label].reshape(-1, *[1] * (total.ndim - 1)) * seen[label]
-            for label, total in before.sums.items()
+        return states, now
+
+    def local(self, name: str) -> Array:
+        """A population's Jacobian as local rules have it, with its own reset held constant: shaped like its block."""
+        state = jax.tree.map(lambda x: x[0], self.tape.states[name])
+        return traces.jacobian(self.net, name, state, self.tape.currents[name][0])
+
+    def pull(self, after: Change, outputs: dict[str, Array]) -> tuple[Change, dict[str, Array]]:
+        """The transpose of `push`: what errors after the step are of the change before it, and of what entered.
+
+        Args:
+            after: dE by the state after the step, shaped like it.
+            outputs: dE by the outputs of the step, (batch, outputs), by label; those left out are zero.
+        """
+        net, batch = self.net, next(iter(self.blocks.values())).shape[2]
+        before = nothing(net, batch, tuple(after.sums))
+        entering = {
+            n: jnp.zeros((block.shape[1] - before.states[n].shape[0], *block.shape[2:]), net.dtype)
+            for n, block in self.blocks.items()
         }
-        return Change(states, history, sums), seen
+        transposed = jax.linear_transpose(lambda x: self.push(*x), (before, entering))
+        given = {
+            spec.label: outputs.get(spec.label, jnp.zeros((batch, net.populations[spec.population].size), net.dtype))
+            for spec in net.output_specs
+        }
+        return transposed((after, given))[0]  # type: ignore[no-any-return]
 
 
-def linearise(net: Network, tape: Tape, weights: dict[str, Array]) -> Step:
+def linearise(net: Network, tape: Tape, after: NetworkState, weights: dict[str, Array], valid: Array) -> Step:
     """A run of one step, linearised around what happened in it."""
     blocks = {
         n: traces.jacobian(net, n, jax.tree.map(lambda x: x[0], tape.states[n]), tape.currents[n][0], local=False)
         for n in net.populations
     }
-    return Step(net, blocks, matrices(net), weights)
+    return Step(net, blocks, matrices(net), weights, valid, after, tape)
 
 
 def matrices(net: Network) -> dict[str, Array]:
@@ -112,9 +153,11 @@ def matrices(net: Network) -> dict[str, Array]:
     return found
 
 
-def nothing(net: Network, batch: int, sums: tuple[str, ...], tail: tuple[int, ...] = ()) -> Change:
-    """No change, with given trailing axes and terminal sums."""
-    size = {n: p.size for n, p in net.populations.items()}
+def nothing(
+    net: Network, batch: int, sums: tuple[str, ...], tail: tuple[int, ...] = (), sizes: dict[str, int] | None = None
+) -> Change:
+    """No change, with given trailing axes and terminal sums; of some units only, where `sizes` says of how many."""
+    size = sizes or {n: p.size for n, p in net.populations.items()}
     zero = lambda *shape: jnp.zeros((*shape, *tail), net.dtype)
     labels = {spec.label: spec.population for spec in net.output_specs}
     return Change(
@@ -133,7 +176,8 @@ def _seen(projection: Projection, past: dict[str, Array], now: dict[str, Array])
 def _entered(net: Network, projection: Projection, entering: Array, matrix: Array, seen: Array) -> Array:
     """What enters a population, with what comes through one more projection."""
     ports = net.populations[projection.post].ports
-    flat = seen.reshape(*seen.shape[:2], -1)
+    # Said in numbers, since there may be no units at all.
+    flat = seen.reshape(*seen.shape[:2], math.prod(seen.shape[2:]))
     added: Any = jnp.einsum("...kj,bjx->...bkx", matrix, flat)
     added = added.reshape(*added.shape[:-1], *seen.shape[2:])
     if projection.port is not None:

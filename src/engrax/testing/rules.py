@@ -185,6 +185,7 @@ def _check_zero_error(title: str, rule: Rule, net: Network, trial: Trial, key: A
     targets = net.run(trial.inputs).outputs
     loss, gradient = fixed.value_and_grad(net, trial.replace(targets=targets), key)
     require(abs(float(loss)) < 1e-12, f"{title}: without error the loss is {float(loss):.1e}, not 0.")
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
+    # Feedback weights may learn from something else than errors.
+    for path, leaf in jax.tree_util.tree_leaves_with_path(_without_feedback(gradient)):
         size = float(jnp.max(jnp.abs(leaf)))
         require(size < 1e-9, f"{title}: without error {jax.tree_util.keystr(path)} still moves by {size:.1e}.")

@@ -15,6 +15,7 @@ from ..rules import Rule
 from ..tasks import Task
 from ..trial import Episodes, Trial
 from .seeds import over_seeds
+from .within import updates_within
 
 # The most steps that one compiled call makes: calling costs little beside them, and Ctrl-C is soon answered.
 BLOCK = 25
@@ -44,8 +45,12 @@ def block(
     optimizer: Any,
     batch: int,
     many: bool,
+    within: int | None = None,
 ) -> tuple[Network, PyTree, Float[Array, "*seeds block"], Bool[Array, "*seeds block"]]:
     """Up to `BLOCK` training steps as one program: (first step, number of steps) may change, the program does not.
+
+    Args:
+        within: time steps after which the network moves; None: it moves once a batch of trials.
 
     Returns:
         networks, optimiser states, the losses, and whether each step left only finite numbers in the network. The
@@ -55,7 +60,10 @@ def block(
 
     def step(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array]:
         sample, learn, repair = step_keys(key)
-        return train_step(net, state, task.sample(sample, batch), rule, optimizer, (learn, repair))
+        trial, keys = task.sample(sample, batch), (learn, repair)
+        if within is not None:
+            return updates_within(net, state, trial, rule, optimizer, keys, within)
+        return train_step(net, state, trial, rule, optimizer, keys)
 
     def steps(net: Network, state: PyTree, key: PRNGKeyArray) -> tuple[Network, PyTree, Array, Array]:
         arrays, rest = eqx.partition((net, state), eqx.is_array)

@@ -53,6 +53,7 @@ class Built(NamedTuple):
             "batch": section.batch,
             "seeds": section.seeds,
             "key": jax.random.key(section.seed),
+            "update_every": section.update_every,
             "validate_every": section.validate_every,
             "until": section.until,
         }

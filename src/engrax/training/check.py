@@ -22,6 +22,7 @@ def check_arguments(
     batch: Any,
     seeds: Any,
     key: Any,
+    update_every: Any,
     validate_every: Any,
     checkpoint_every: Any,
     until: Any,
@@ -47,6 +48,7 @@ def check_arguments(
         _check_seeds(seeds)
     every = {
         "seeds": seeds if isinstance(seeds, int) else None,
+        "update_every": update_every,
         "validate_every": validate_every,
         "checkpoint_every": checkpoint_every,
     }
@@ -66,6 +68,10 @@ def check_arguments(
         raise ArgumentError("tensorboard: give out=, the folder of the run; its curves go there.")
     if key is not None:
         check_key(key)
+    if update_every is not None and not hasattr(rule, "update"):
+        raise ArgumentError(
+            f"update_every: {type(rule).__name__} gives no gradient before a trial's end; leave it out."
+        )
     check_fit(net, task)
 
 

@@ -60,6 +60,7 @@ class _Plan(NamedTuple):
     numbers: Sequence[int]
     watch: Watch | None
     until: float | None
+    within: int | None
 
 
 def fit(
@@ -72,6 +73,7 @@ def fit(
     batch: int = 64,
     seeds: int | Sequence[int] | None = None,
     key: PRNGKeyArray | None = None,
+    update_every: int | None = None,
     validate_every: int | None = None,
     checkpoint_every: int | None = None,
     until: float | None = None,
@@ -88,12 +90,14 @@ def fit(
         task: gives the trials.
         rule: gives loss and gradient.
         optimizer: any Optax transformation.
-        steps: optimiser steps.
+        steps: batches of trials, each with one optimiser step.
         batch: trials a step, and a batch of validation and test trials.
         seeds: None trains `net` as it is; n trains n networks drawn by `net.initialize`, in one program, seeds 0 to
             n - 1. A sequence trains those seeds; seed 7 is the same network with the same trials in whatever company.
         key: drives weights (with `seeds`), feedback weights and trials; None: `jax.random.key(0)`. A run with the
             same key is the same run.
+        update_every: time steps after which the network is updated within a trial, by the mean gradient of these steps;
+            1 is an update at every step. For rules that give gradients step by step. None: once a batch of trials.
         validate_every: steps between validations; None: ten in all. The last step is always validated.
         checkpoint_every: steps between checkpoints; None: one with every validation. They are written only with `out`.
         until: end early, at the first validation by which every seed has had a figure as good as this: an accuracy or
@@ -130,6 +134,7 @@ def fit(
         batch,
         seeds,
         key,
+        update_every,
         validate_every,
         checkpoint_every,
         until,
@@ -147,9 +152,8 @@ def fit(
     numbers = range(seeds or 1) if seeds is None or isinstance(seeds, int) else list(seeds)
     one = partial(jax.random.fold_in, key)
     keys = jax.vmap(one)(np.asarray(numbers, np.uint32)) if many else key
-    plan = _Plan(
-        task, rule, optimizer, keys, steps, batch, every, checkpoint_every or every, many, numbers, watch, until
-    )
+    saving = checkpoint_every or every
+    plan = _Plan(task, rule, optimizer, keys, steps, batch, every, saving, many, numbers, watch, until, update_every)
     settings = {
         "steps": steps,
         "batch": batch,
@@ -159,6 +163,7 @@ def fit(
         "task": type(task).__name__,
         "rule": type(rule).__name__,
         **({} if until is None else {"until": until}),
+        **({} if update_every is None else {"update_every": update_every}),
     }
 
     nets, states = begin(net, keys, rule, optimizer, many)
@@ -250,7 +255,16 @@ def _advance(at: Position, plan: _Plan, shown: Progress) -> Position:
     span = jnp.asarray(done, jnp.int32), jnp.asarray(count, jnp.int32)
     with surfaced():
         nets, states, values, finite = block(
-            at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many
+            at.nets,
+            at.states,
+            plan.keys,
+            span,
+            plan.task,
+            plan.rule,
+            plan.optimizer,
+            plan.batch,
+            plan.many,
+            plan.within,
         )
         # Written in place: until `done` says so, nobody reads them.
         at.losses[..., done : done + count] = np.asarray(values)[..., :count]
@@ -267,7 +281,9 @@ def _check_finite(at: Position, finite: np.ndarray, plan: _Plan) -> None:
         return
     seed, after = (int(x) for x in wrong[np.argmin(wrong[:, 1])])
     span = jnp.asarray(at.done, jnp.int32), jnp.asarray(after, jnp.int32)
-    nets, *_ = block(at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many)
+    nets, *_ = block(
+        at.nets, at.states, plan.keys, span, plan.task, plan.rule, plan.optimizer, plan.batch, plan.many, plan.within
+    )
     step, loss = at.done + after, losses[seed, after]
     why = diagnose(nets, plan.task, plan.keys, plan.batch, step, seed if plan.many else None)
     whose = f" of seed {plan.numbers[seed]}" if plan.many else ""

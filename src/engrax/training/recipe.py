@@ -101,6 +101,7 @@ class TrainingSection(_Section):
     batch: Count = 64
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     seeds: Count | None = None
+    update_every: Count | None = None
     validate_every: Count | None = None
     until: float | None = None
 
