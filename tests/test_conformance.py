@@ -64,6 +64,7 @@ NEURONS = {
     "LI": lambda: ex.neurons.LI(5),
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
+    "Rate started": lambda: ex.neurons.Rate(5, initial=ex.trainable(jnp.linspace(-0.3, 0.3, 5))),
     "Relay": lambda: ex.neurons.Relay(5),
     "Ternary": lambda: ex.neurons.Ternary(5, threshold=_per_unit(0.2, 0.6), surrogate="gaussian"),
     "LSTM": lambda: ex.neurons.LSTM(5, forget_bias=ex.trainable(jnp.ones(5))),
@@ -104,7 +105,9 @@ _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
 # RFLO is e-prop by random feedback, so that one of them will do; other forms of a rule run at night, too.
 _FORMS = ("e-prop random", "SnAp-2", "OSTL without H")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r not in _FORMS} | {("OTTT", "LI")}
-_DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")}
+_DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")} | {
+    (r, "Rate started") for r in ("BPTT", "RTRL")
+}
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
     for r in RULES

@@ -82,7 +82,7 @@ def test_recipe_gives_finite_loss_and_gradients(name, rule, parts):
     built = parts(name, *_CHANGES.get((name, rule), ()), rule=rule)
     net = built.rule.bind(built.net, jax.random.key(0))
     trial = built.task.sample(jax.random.key(0), 2)
-    loss, grads = built.rule.value_and_grad(net, trial)
+    loss, grads = built.rule.value_and_grad(net, trial, jax.random.key(1))
     assert np.isfinite(float(loss))
     sizes = {path: float(jnp.max(jnp.abs(g))) for path, g in jax.tree.leaves_with_path(grads)}
     assert all(np.isfinite(s) for s in sizes.values())

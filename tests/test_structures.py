@@ -44,7 +44,10 @@ def stacked(make, key):
     populations |= {"near": ex.neurons.LI(OUTPUTS, tau=6.0), "far": ex.neurons.LI(OUTPUTS, tau=6.0)}
     ends = [("input", "first"), ("first", "first"), ("first", "second"), ("second", "second")]
     ends += [("first", "near"), ("second", "far")]
-    return populations, [ex.Dense(a, b, bias=a == "input") for a, b in ends], {"near": "near", "far": "far"}
+    # Strong enough for the second layer to be active in every model.
+    strong = {"name": "fan_in_normal", "scale": 3.0}
+    made = [ex.Dense(a, b, bias=a == "input", init=strong if a == "first" else "fan_in_normal") for a, b in ends]
+    return populations, made, {"near": "near", "far": "far"}
 
 
 def shared(make, key):

@@ -28,6 +28,7 @@ class Rate(Neuron):
         size: number of units.
         tau: time constant, ms, at least one time step.
         activation: "tanh", "relu", "sigmoid", "identity", "gelu", or an elementwise function.
+        initial: rate before the first step.
 
     State: rate.
 
@@ -36,9 +37,10 @@ class Rate(Neuron):
 
     tau: Value = parameter("tau", 10.0, minimum=0, exclusive=True)
     activation: Activation = eqx.field(static=True, default="tanh", converter=as_activation)
+    initial: Value = parameter("initial", 0.0)
 
     def init_state(self) -> RateState:
-        return RateState(jnp.zeros(self.size, self.tau.dtype))
+        return RateState(jnp.broadcast_to(self.initial, self.size))
 
     def step(self, state: RateState, current: Array) -> tuple[RateState, Array]:
         rate = state.rate + self.dt / self.tau * (self.activation(current) - state.rate)

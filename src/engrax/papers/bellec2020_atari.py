@@ -10,7 +10,7 @@ from .experiment import Experiment, Found
 from .runs import run_once
 
 # An update: 32 episodes of 175 to 200 actions, of 4 frames each; the mean.
-UPDATES, FRAMES = 300, 24000
+UPDATES, FRAMES = 150, 24000
 GAMES, ACTIONS = 4, 2000
 QUICK = (
     *("task.length=20", "task.jitter=0", "task.episodes=4", "task.validation_episodes=4"),

@@ -1,12 +1,14 @@
 """Named initialisers of a weight (post, pre): functions `(key, shape, dtype) -> array`."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from .._checks import finite
 from ..errors import ArgumentError, unknown
 
 Initializer = Callable[[Array, tuple[int, ...], Any], Array]
@@ -28,8 +30,19 @@ INITIALIZERS: dict[str, Initializer] = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    """What an initialiser draws, times a number: `{"name": "fan_in_normal", "scale": 1.5}`."""
+
+    name: str
+    scale: float
+
+    def __call__(self, key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self.scale * INITIALIZERS[self.name](key, shape, dtype)
+
+
 def as_initializer(x: Any) -> str | Initializer:
-    """An initialiser's name, checked, or a function `(key, shape, dtype) -> array`.
+    """An initialiser's name, checked, a name and a scale, or a function `(key, shape, dtype) -> array`.
 
     Raises:
         ArgumentError: neither.
@@ -38,6 +51,14 @@ def as_initializer(x: Any) -> str | Initializer:
         if x not in INITIALIZERS:
             raise unknown("initialiser", x, INITIALIZERS)
         return x
+    if isinstance(x, Mapping):
+        if set(x) != {"name", "scale"}:
+            raise ArgumentError(f"init, as a table, needs name and scale, got {', '.join(map(str, x)) or 'nothing'}.")
+        named = as_initializer(x["name"])
+        scale = finite("init: scale", x["scale"])
+        if not isinstance(named, str):
+            raise ArgumentError(f"init: name must be one of {', '.join(INITIALIZERS)}, got {x['name']!r}.")
+        return Scaled(named, scale)
     if not callable(x):
         raise ArgumentError(
             f"init must be one of {', '.join(INITIALIZERS)} or a function (key, shape, dtype), got {x!r}."

@@ -6,6 +6,7 @@ Engines reach these through the projection's methods, so that a kind whose weigh
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -39,7 +40,7 @@ class Projection(eqx.Module):
             component, else 0.
         reverse: read the source from the last step of a run to the first, as bidirectional networks do (Schuster &
             Paliwal 1997). Not within a strongly connected component, nor with a delay.
-        init: initialiser's name or function `(key, shape, dtype)`.
+        init: initialiser's name, a table of `name` and `scale`, or a function `(key, shape, dtype)`.
         autapses: False keeps every unit's synapse onto itself at zero.
         trainable: whether rules and optimisers move its arrays.
         name: key in `net.projections`; None: "pre->post".
@@ -75,7 +76,7 @@ class Projection(eqx.Module):
         bias: Any = False,
         delay: int | None = None,
         reverse: bool = False,
-        init: str | Initializer = "fan_in_normal",
+        init: str | Mapping[str, Any] | Initializer = "fan_in_normal",
         autapses: bool = True,
         trainable: bool = True,
         name: str | None = None,
