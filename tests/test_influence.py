@@ -61,6 +61,18 @@ def test_rtrl_is_bptt_through_delays_layers_and_sums(loss, key):
 
 
 @pytest.mark.x64
+@pytest.mark.parametrize("running", [False, True])
+def test_regularisers_are_bptts(running):
+    net, given = example(ex.neurons.ALIF(5, beta=0.3))
+    rates = ex.losses.FiringRate(50.0, 20.0, running=running)
+    wanted = ex.rules.BPTT(regularizers=rates).value_and_grad(net, given)
+    for rule in (ex.rules.RTRL, ex.rules.SnAp):
+        kind = rule(regularizers=rates) if rule is ex.rules.RTRL else rule(order=2, regularizers=rates)
+        assert_same(kind.value_and_grad(net, given), wanted)
+    assert float(jnp.abs(flat(wanted[1]) - flat(ex.rules.BPTT().value_and_grad(net, given)[1])).max()) > 1e-6
+
+
+@pytest.mark.x64
 @pytest.mark.parametrize("name", RANDOM)
 def test_the_mean_of_many_draws_is_the_gradient(name):
     """The gradient is inside the confidence interval of the mean of 3000 draws, for every weight and time constant."""
@@ -134,8 +146,8 @@ def test_what_cannot_be_carried_is_refused_by_name(key):
     net, given = layered(key), trial(key)
     with pytest.raises(ex.errors.MemoryBudgetError, match="parameters in 3 trials needs"):
         ex.rules.RTRL(memory_budget=1000.0).value_and_grad(net, given)
-    with pytest.raises(ex.errors.RuleError, match="RTRL has no regularisers"):
-        ex.rules.RTRL(regularizers=ex.losses.FiringRate(1.0, 20.0)).value_and_grad(net, given)
+    with pytest.raises(ex.errors.RuleError, match="RTRL's streams have no regularisers"):
+        ex.rules.RTRL(regularizers=ex.losses.FiringRate(1.0, 20.0)).init(net, 2)
     with pytest.raises(ex.errors.RuleError, match="UORO draws random numbers: call with a key"):
         ex.rules.UORO().value_and_grad(net, given)
     with pytest.raises(ex.errors.RuleError, match="UORO draws random numbers: call init with a key"):

@@ -59,8 +59,10 @@ _ELSEWHERE = {f"yin2021/{name}" for name in ("shd", "ssc", "soli", "timit", "gsc
 _DAILY = {(name, None) for name in ("digits", "yin2021/ecg", "evidence", "fsdd", "npz", "pattern", "catch")} | {
     ("digits", "bptt")
 }
-# A local rule does not reach a threshold in front of the first layer with a state.
+# Symmetric feedback does not reach layers that no readout reads, nor do local rules thresholds before the first state.
 _CHANGES = {
+    ("yin2021/smnist", "eprop"): ("rule.feedback=random",),
+    ("yin2021/psmnist", "eprop"): ("rule.feedback=random",),
     ("yin2021/gsc12", "eprop"): (
         "rule.feedback=random",
         "network.populations.events.threshold=0.05",

@@ -71,6 +71,7 @@ from . import (  # noqa: E402  (they register themselves)
     energy,  # noqa: F401
     evaluate,  # noqa: F401
     papers,  # noqa: F401
+    plan,  # noqa: F401
     play,  # noqa: F401
     report,  # noqa: F401
     train,  # noqa: F401

@@ -38,7 +38,7 @@ def compare(
         from ..training.recipe import load
 
         overrides = [*(changes or []), *([] if seeds is None else [f"training.seeds={seeds}"])]
-        chosen = {label: load(recipe, [*overrides, *options], name) for label, name, options in _rules(rules)}
+        chosen = {label: load(recipe, [*overrides, *options], name) for label, name, options in rules_of(rules)}
         built = {label: build(r) for label, r in chosen.items()}
     with failing():
         from ..training.check import check_folder
@@ -65,7 +65,7 @@ def compare(
         typer.echo(f"curves: {picture}")
 
 
-def _rules(text: str) -> list[tuple[str, str, list[str]]]:
+def rules_of(text: str) -> list[tuple[str, str, list[str]]]:
     """(label, rule, overrides) of each; "eprop:feedback=symmetric" is `rule.feedback=symmetric`."""
     found = []
     for label in (part.strip() for part in text.split(",")):

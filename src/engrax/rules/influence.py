@@ -21,11 +21,13 @@ from ..errors import LossError, RuleError
 from ..losses import Loss, Running, Sequence, Terminal, named
 from ..network import Network, NetworkState
 from ..network.engine import forward
+from ..network.validate import Output
 from ..trial import Trial
 from . import influence_stream, traces
 from .arguments import check_init, check_update
 from .local import assemble, per_step
 from .online import step_loss
+from .rates import count, counted, no_activity, penalty, rate_cotangents
 from .rule import Rule, by_label, gradient_tree, total_loss
 from .tangent import Step, linearise, matrices
 
@@ -126,9 +128,14 @@ class Influence(Rule):
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         losses = self.losses(net, trial)
         plan = self.plan(net, {} if self.told else losses)
+        inputs, spent = net.check_inputs(trial.inputs), jnp.zeros((), net.dtype)
+        more: dict[str, Array] = {}
+        if self.regularizers:
+            more, spent = self._regular(net, inputs, trial)
+            plan = plan._replace(net=net.replace(output_specs=(*net.output_specs, *_watched(more))))
+            plan = plan._replace(prepared=self.prepare(plan))
         if self.draws and key is None:
             raise RuleError(f"{type(self).__name__} draws random numbers: call with a key.")
-        inputs = net.check_inputs(trial.inputs)
         value = jnp.zeros((), net.dtype)
         if self.told:
             outputs, *_ = forward(net, inputs, net.init_state(trial.batch))
@@ -140,18 +147,33 @@ class Influence(Rule):
 
         def body(carry: Any, xs: Any) -> Any:
             state, value, total = carry
-            inputs, valid, (given, terminal) = xs
-            loss = (lambda _: (jnp.zeros_like(value), given)) if self.told else step_loss(net, losses, *given)
+            inputs, valid, more, (given, terminal) = xs
+            known = (lambda _: (jnp.zeros_like(value), given)) if self.told else step_loss(net, losses, *given)
+
+            def loss(outputs: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+                found, errors = known({n: y for n, y in outputs.items() if n not in more})
+                return found, {**errors, **more}
+
             state, more, found = self.advance(plan, state, inputs, loss, terminal, valid.astype(net.dtype))
             return (state, value + more, jax.tree.map(jnp.add, total, found)), None
 
         start = (self.begin(plan, trial.batch, key), value, self._zeros(plan))
-        (state, value, total), _ = jax.lax.scan(body, start, (inputs, trial.valid(), steps))
+        (state, value, total), _ = jax.lax.scan(body, start, (inputs, trial.valid(), more, steps))
         if plan.sums:
             ones = dict.fromkeys(plan.sums, jnp.ones(trial.batch, net.dtype))
             late, found = self.end(plan, state, by_label(net, trial.targets, "targets"), ones)
             value, total = value + late, jax.tree.map(jnp.add, total, found)
-        return value, self.tree(plan, total)
+        return value + spent, self.tree(plan._replace(net=net), total)
+
+    def _regular(self, net: Network, inputs: dict[str, Any], trial: Trial) -> tuple[dict[str, Array], Array]:
+        """What regularisers say of populations' outputs, (time, batch, units) by label, from a run beforehand; and what
+        they add to the loss."""
+        names, valid = counted(self.regularizers, net), trial.valid()
+        _, _, spikes, _ = forward(net, inputs, net.init_state(trial.batch), record=names)
+        before = no_activity(net, trial.batch)
+        total = count(before, spikes, valid, names)
+        found = rate_cotangents(self.regularizers, net, spikes, valid, total, before)
+        return {f"output of {n}": g for n, g in found.items()}, penalty(self.regularizers, net, total)
 
     # Streaming: one step at a time, for ever.
 
@@ -164,6 +186,10 @@ class Influence(Rule):
             key: for rules that draw random numbers.
         """
         check_init(net, batch, key)
+        if self.regularizers:
+            raise RuleError(
+                f"{type(self).__name__}'s streams have no regularisers: leave them out, or use whole trials."
+            )
         if self.draws and key is None:
             raise RuleError(f"{type(self).__name__} draws random numbers: call init with a key.")
         return self.begin(self.plan(net, self.streamed(net)), batch, key)
@@ -216,8 +242,6 @@ class Influence(Rule):
         """What is fixed before the first step, or a refusal."""
         if any(isinstance(loss, Sequence) for loss in losses.values()):
             raise LossError("a loss of the whole sequence cannot be evaluated step by step: use BPTT.")
-        if self.regularizers:
-            raise RuleError(f"{type(self).__name__} has no regularisers: leave them out.")
         matrices(net)
         plan = Plan(net, traces.sources(net), losses)
         return plan._replace(prepared=self.prepare(plan))
@@ -272,3 +296,8 @@ class Influence(Rule):
         """Gradients by source with the network's own tree."""
         own = {n: found[f"feedback {n}"] for n in self.own(plan.net)}
         return gradient_tree(plan.net, *assemble(plan.net, plan.sources, found), own)
+
+
+def _watched(labels: Iterable[str]) -> list[Output]:
+    """Outputs of populations that regularisers speak of."""
+    return [Output(label, label.removeprefix("output of "), None) for label in labels]

@@ -129,6 +129,10 @@ class KeRNL(Influence):
         found = {f"feedback {n}": jnp.zeros_like(f.weight) for n, f in net.feedback.items()}
         told = {n: jnp.zeros_like(x) for n, x in noise.filtered.items()}
         for spec in net.output_specs:
+            if f"kernel {spec.label} {next(iter(told))}" not in net.feedback:
+                # What a regulariser says of a population stays there.
+                told[spec.population] = told[spec.population] + errors[spec.label]
+                continue
             kernels = {n: net.feedback[f"kernel {spec.label} {n}"].weight for n in told}
             guess = sum((noise.filtered[n] @ kernels[n] for n in told), jnp.zeros_like(moved[spec.label]))
             wrong = (guess - moved[spec.label]) * (valid * self.learning / valid.shape[0])[:, None]

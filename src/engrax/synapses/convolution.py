@@ -2,9 +2,9 @@
 
     I[o, y, x] = sum over c, i, j of  weight[o, c, i, j]  pre[c, stride y + i - top, stride x + j - left]
 
-Units are images (channels, height, width) in C order. The current is linear in the kernel, so the way back of errors
-and the kernel's gradient are JAX's transposes of it, with time and batch as one axis. Synapses that share a weight have
-no weight of their own: local rules have an offline form only.
+Units are images (channels, height, width) in C order. The way back of errors and the kernel's gradient are
+convolutions, too, with time and batch as one axis. Synapses that share a weight have none of their own: local
+rules have an offline form only.
 """
 
 import math
@@ -136,29 +136,50 @@ class Convolution(Projection):
     def drive(self, fan: Array, pre: Float[Array, "... pre"] | Events) -> Float[Array, "*current"]:
         if isinstance(pre, Events):
             return jax.lax.map(lambda step: self.drive(fan, step.dense(fan.dtype)), pre)
-        # A kernel of one channel, which pooling has, sees the channels as so many images.
-        image = (fan.shape[1], *self.shape[1:])
-        made = jax.lax.conv_general_dilated(
-            pre.reshape(pre.size // math.prod(image), *image), fan, self.stride, self.padding.upper()
-        )
-        return made.reshape(*pre.shape[:-1], math.prod(self.output_shape))
+        made = _convolved(self._images(pre, fan), jnp.transpose(fan, (2, 3, 1, 0)), self.stride, self._pads())
+        return jnp.moveaxis(made, -1, 1).reshape(*pre.shape[:-1], math.prod(self.output_shape))
 
     def transpose(self, weight: Array, delta: Float[Array, "*current"]) -> Float[Array, "... pre"]:
-        pre = jax.ShapeDtypeStruct((*delta.shape[:-1], math.prod(self.shape)), delta.dtype)
-        return jax.linear_transpose(lambda x: self.drive(weight, x), pre)(delta)[0]
+        sizes = zip(self.shape[1:], self.output_shape[1:], self.kernel, self.stride, self._pads(), strict=True)
+        pads = [(k - 1 - low, n - 1 - (m - 1) * s + low) for n, m, k, s, (low, _) in sizes]
+        turned = jnp.transpose(weight[:, :, ::-1, ::-1], (2, 3, 0, 1))
+        made = _convolved(self._deltas(delta, weight), turned, (1, 1), pads, spread=self.stride)
+        return jnp.moveaxis(made, -1, 1).reshape(*delta.shape[:-1], math.prod(self.shape))
 
     def gradient(self, delta: Float[Array, "time batch post"], pre: Any) -> Array:
         kernel = jax.ShapeDtypeStruct(self.kernel_shape, delta.dtype)
         if isinstance(pre, Events):
             add = lambda sum, xs: (sum + self.gradient(xs[0][None], xs[1].dense(delta.dtype)[None]), None)
             return jax.lax.scan(add, jnp.zeros(kernel.shape, kernel.dtype), (delta, pre))[0]
-        return jax.linear_transpose(lambda w: self.drive(w, pre), kernel)(delta)[0]
+        # Channels of the source are the images of this convolution, time and batch its channels.
+        sizes = zip(self.shape[1:], self.output_shape[1:], self.kernel, self.stride, self._pads(), strict=True)
+        pads = [(low, k + (m - 1) * s - n - low) for n, m, k, s, (low, _) in sizes]
+        images = jnp.transpose(self._images(pre, kernel), (3, 1, 2, 0))
+        moved = jnp.transpose(self._deltas(delta, kernel), (1, 2, 0, 3))
+        return jnp.transpose(_convolved(images, moved, (1, 1), pads, apart=self.stride), (3, 0, 1, 2))
+
+    def _pads(self) -> list[tuple[int, int]]:
+        """Zeros before and behind an image, down and to the right."""
+        return jax.lax.padtype_to_pads(self.shape[1:], self.kernel, self.stride, self.padding.upper())
+
+    def _images(self, pre: Array, kernel: Any) -> Array:
+        """Units as images, channels last; for a kernel of one channel, which pooling has, each channel is an image."""
+        return jnp.moveaxis(pre.reshape(-1, kernel.shape[1], *self.shape[1:]), 1, -1)
+
+    def _deltas(self, delta: Array, kernel: Any) -> Array:
+        return jnp.moveaxis(delta.reshape(-1, kernel.shape[0], *self.output_shape[1:]), 1, -1)
 
     def unfold(self, weight: Any) -> None:
         return None
 
     def connections(self) -> Float[Array, " pre"]:
         return self.transpose(jnp.ones(self.kernel_shape), jnp.ones(math.prod(self.output_shape)))
+
+
+def _convolved(images: Array, kernel: Array, stride: Any, pads: Any, spread: Any = None, apart: Any = None) -> Array:
+    """Convolution with channels last, the one order that XLA has fast code for inside a loop on a CPU."""
+    order = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(images, kernel, stride, pads, spread, apart, dimension_numbers=order)
 
 
 class AveragePool(Convolution):
