@@ -13,6 +13,7 @@ from .loss import (
     cross_entropy,
     mean_squared_error,
     named,
+    soft_cross_entropy,
 )
 from .regularizers import FiringRate, Regularizer
 from .votes import Votes
@@ -31,6 +32,7 @@ __all__ = [
     "as_loss",
     "check_loss",
     "cross_entropy",
+    "soft_cross_entropy",
     "mean_squared_error",
     "named",
 ]

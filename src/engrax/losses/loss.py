@@ -37,6 +37,13 @@ def cross_entropy(output: Float[Array, "batch outputs"], target: Any) -> Float[A
     return -chosen[..., 0]
 
 
+def soft_cross_entropy(
+    output: Float[Array, "batch outputs"], target: Float[Array, "batch outputs"]
+) -> Float[Array, " batch"]:
+    """-sum_k p_k log softmax(y)_k, in nats, p the probabilities of the classes."""
+    return -jnp.sum(target.astype(output.dtype) * jax.nn.log_softmax(output), axis=-1)
+
+
 class Loss(eqx.Module):
     """Base of losses. `reduction` "mean" divides a running loss by the sum of its mask and a terminal one by the number
     of trials; "sum" does not. `scale` multiplies the result. `kind` says what it needs of time: "running", "terminal"
@@ -149,6 +156,7 @@ NAMES = (
     "cross_entropy_last",
     "cross_entropy_count",
     "cross_entropy_votes",
+    "soft_cross_entropy",
     "mse_mean",
     "mse_last",
     "ctc",
@@ -202,8 +210,8 @@ def as_loss(loss: Any, targets: Any, reduction: str = "mean", scale: float = 1.0
             )
     if loss == "ctc" and (not integer or ndim != 2):
         raise LossError(f"ctc needs integer label strings of shape (labels, batch) as targets, got {ndim} axes.")
-    if isinstance(loss, str) and loss.startswith("mse"):
-        expected = 3 if loss == "mse" else 2
+    if isinstance(loss, str) and loss.startswith(("mse", "soft")):
+        expected = 3 if loss in ("mse", "soft_cross_entropy") else 2
         if integer or ndim != expected:
             shape = "(time, batch, outputs)" if expected == 3 else "(batch, outputs)"
             raise LossError(
@@ -230,5 +238,5 @@ def named(loss: Any, reduction: str = "mean", scale: float = 1.0) -> Loss | None
 
         return Votes(**options)
     kind, _, over = loss.rpartition("_") if loss.endswith(("_mean", "_last", "_count")) else (loss, "", "")
-    function = mean_squared_error if kind == "mse" else cross_entropy
+    function = {"mse": mean_squared_error, "soft_cross_entropy": soft_cross_entropy}.get(kind, cross_entropy)
     return Terminal(function, over, **options) if over else Running(function, **options)

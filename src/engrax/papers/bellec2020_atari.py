@@ -10,7 +10,7 @@ from .experiment import Experiment, Found
 from .runs import run_once
 
 # An update: 32 episodes of 175 to 200 actions, of 4 frames each; the mean.
-UPDATES, FRAMES = 40, 24000
+UPDATES, FRAMES = 30, 24000
 GAMES, ACTIONS = 4, 2000
 QUICK = (
     *("task.length=20", "task.jitter=0", "task.episodes=4", "task.validation_episodes=4"),
@@ -30,7 +30,7 @@ class Bellec2020Atari(Experiment):
             return Found(run["test_score"], "untested", "2 updates by short episodes", seconds=run["seconds"])
         run = run_once(
             "pong",
-            [f"training.steps={UPDATES}", f"training.validate_every={UPDATES // 10}"],
+            [f"training.steps={UPDATES}", f"training.validate_every={UPDATES // 5}"],
             0,
             there,
             say,
