@@ -133,7 +133,7 @@ def timed(sizes: tuple[int, ...] = (32, 128, 512), large: int = 2**32) -> dict[s
             took = []
             while len(took) < 3 or (len(took) < 30 and sum(took) < 5):
                 started = time.perf_counter()
-                state, _, gradient = jax.block_until_ready(step(net, state))
+                state, *_ = jax.block_until_ready(step(net, state))
                 took.append(time.perf_counter() - started)
             row[str(units)] = {"seconds": float(np.median(took[1:])), "state_bytes": bytes_}
             print(units, label, row[str(units)], flush=True)

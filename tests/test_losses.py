@@ -158,7 +158,13 @@ def test_votes_are_softmaxes_of_steps_that_count(lengths):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "mse_mean"])
 def test_padding_changes_nothing(name):
-    targets = {"mse": REAL, "mse_last": REAL[0], "cross_entropy": LABELS, "ctc": LABELS[:1]}.get(name, CLASSES)
+    targets = {
+        "mse": REAL,
+        "mse_last": REAL[0],
+        "cross_entropy": LABELS,
+        "ctc": LABELS[:1],
+        "soft_cross_entropy": REAL,
+    }.get(name, CLASSES)
     pad = lambda x: np.concatenate([x, np.full((5, *x.shape[1:]), 2, x.dtype)]) if x.shape[0] == T else x
     loss = as_loss(name, jnp.asarray(targets))
     wanted, gradient = jax.value_and_grad(loss.value)(jnp.asarray(Y), trial(targets, MASK, LENGTHS))
