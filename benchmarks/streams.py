@@ -99,15 +99,15 @@ def learn(name: str, label: str, seeds: int, steps: int) -> dict[str, Any]:
     found, started = [], time.perf_counter()
     for i in range(steps // BIN):
         nets, state, loss = one(nets, state, jax.vmap(lambda k, i=i: jax.random.fold_in(k[1], i))(keys))
-        found.append([round(float(x), 4) for x in loss / there["RTRL"].scale * (1 if "add" in name else 0.5)])
+        found.append([round(float(x), 4) for x in loss / there["RTRL"].scale])
     seconds = time.perf_counter() - started
     return {"loss": np.transpose(found).tolist(), "rate": RATES.get(label, RATE), "seconds": round(seconds, 1)}
 
 
 def aligned(steps: int) -> dict[str, Any]:
     """Cosines of the recurrent weights' gradients, along a trajectory that RTRL makes."""
-    task, make, there = setting("add")
-    trial = task.replace(steps=steps).sample(jax.random.key(1), 1)
+    _, make, there = setting("add")
+    trial = get("add", steps=steps).sample(jax.random.key(1), 1)
     every = {"BPTT(1)": SlidingBPTT(horizon=1, loss="soft_cross_entropy"), **there}
     net = make(jax.random.key(0))
     found = side_by_side(

@@ -105,6 +105,9 @@ def test_side_by_side_knows_equal_rules_and_follows_one():
         "bptt": ex.rules.SlidingBPTT(horizon=40, loss=loss),
         "rflo": ex.rules.RFLO(feedback="symmetric", loss=loss),
         "dni": ex.rules.DNI(loss=loss),
+        "random": ex.rules.RFLO(feedback="random", loss=loss),
+        "kernl": ex.rules.KeRNL(loss=loss),
+        "dni again": ex.rules.DNI(loss=loss),
     }
     still = optax.sgd(0.0)
     found = side_by_side(net, trial, rules, still, jax.random.key(8), projections=["hidden->hidden"])
@@ -113,10 +116,14 @@ def test_side_by_side_knows_equal_rules_and_follows_one():
     np.testing.assert_allclose(found.cosines[0, 1], 1, rtol=1e-5)  # weights rest: RTRL is BPTT over the whole past
     np.testing.assert_allclose(found.norms[0], found.norms[1], rtol=1e-4)
     assert 0.2 < float(found.cosines[0, 2]) < 0.99
+    # Feedback is each rule's own, whatever others have.
+    assert float(found.cosines[2, 4]) < 0.9
     # The steps' losses are those of the network as it stands, and of the followed rule as it learns.
     value, _ = rules["rtrl"].value_and_grad(net, trial, jax.random.key(0))
     np.testing.assert_allclose(float(found.loss.mean()), float(value), rtol=1e-5)
     moved = side_by_side(net, trial, rules, optax.sgd(0.05), jax.random.key(8))
+    np.testing.assert_allclose(moved.cosines[3, 6], 1, rtol=1e-5)
+    assert float(jnp.abs(moved.cosines[3] - found.cosines[3]).max()) > 1e-4
     alone = side_by_side(net, trial, {"rtrl": rules["rtrl"]}, optax.sgd(0.05), jax.random.key(8))
     np.testing.assert_allclose(moved.loss, alone.loss, rtol=1e-5)
     assert float(jnp.abs(moved.loss - found.loss).max()) > 1e-4

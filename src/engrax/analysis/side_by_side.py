@@ -69,20 +69,20 @@ def side_by_side(
     if trial.lengths is not None or trial.mask is not None:
         raise ArgumentError("side_by_side is for trials of one length without a mask.")
     keys = dict(zip(rules, jax.random.split(key, len(rules)), strict=True))
-    for label, rule in rules.items():
-        net = rule.bind(net, jax.random.fold_in(keys[label], 0))
+    # Each has feedback of its own kind, on the same weights.
+    nets = {n: rule.bind(net, jax.random.fold_in(keys[n], 0)) for n, rule in rules.items()}
     compared = tuple(net.projections if projections is None else projections)
     for name in compared:
         if name not in net.projections:
             raise ArgumentError(f"no projection {name!r}: there are {', '.join(net.projections)}.")
     # Compiled code takes dictionaries by their sorted keys: the order travels beside.
     order = tuple(rules)
-    return SideBySide(order, *_followed(net, trial, dict(rules), optimizer, keys, order, follow, compared))
+    return SideBySide(order, *_followed(nets, trial, dict(rules), optimizer, keys, order, follow, compared))
 
 
 @eqx.filter_jit
 def _followed(
-    net: Network,
+    nets: dict[str, Network],
     trial: Trial,
     rules: dict[str, Any],
     optimizer: Any,
@@ -92,47 +92,37 @@ def _followed(
     compared: tuple[str, ...],
 ) -> tuple[Array, Array, Array]:
     moving = lambda net: eqx.filter(net, trainable_leaves(net))
-    states = {n: rule.init(net, trial.batch, jax.random.fold_in(keys[n], 1)) for n, rule in rules.items()}
-    arrays, rest = eqx.partition((net, optimizer.init(moving(net)), states), eqx.is_array)
-    count = len(order)
+    states = {n: rules[n].init(nets[n], trial.batch, jax.random.fold_in(keys[n], 1)) for n in order}
+    kept = {n: optimizer.init(moving(nets[n])) for n in order}
+    arrays, rest = eqx.partition((nets, kept, states), eqx.is_array)
+    count, dtype = len(order), nets[follow].dtype
+
+    def moved(net: Network, kept: Any, gradient: Network, key: PRNGKeyArray) -> tuple[Network, Any]:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            updates, kept = optimizer.update(gradient, kept, moving(net))
+        return eqx.apply_updates(net, updates).constrain(key), kept
 
     def body(carry: Any, xs: Any) -> Any:
         arrays, cosines, counted, norms, at = carry
-        net, kept, states = eqx.combine(arrays, rest)
-        found = {n: rule.update(net, states[n], *xs) for n, rule in rules.items()}
-        said = {n: gradient for n, (_, _, gradient) in found.items()}
-        flat = jnp.stack([_flat(net, said[n], compared) for n in order])
+        nets, kept, states = eqx.combine(arrays, rest)
+        found = {n: rules[n].update(nets[n], states[n], *xs) for n in order}
+        flat = jnp.stack([_flat(nets[n], found[n][2], compared) for n in order])
         sizes = jnp.linalg.norm(flat, axis=1)
         there = sizes > 0
         unit = flat / jnp.where(there, sizes, 1)[:, None]
         both = there[:, None] & there[None]
-        step = said[follow]
-        for label, rule in rules.items():
-            for name in rule.own(net) if hasattr(rule, "own") else ():
-                step = _with_feedback(step, name, said[label])
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            updates, kept = optimizer.update(step, kept, moving(net))
-        net = eqx.apply_updates(net, updates).constrain(jax.random.fold_in(keys[follow], at))
-        new = (net, kept, {n: state for n, (state, _, _) in found.items()})
+        new = {n: moved(nets[n], kept[n], found[n][2], jax.random.fold_in(keys[n], at)) for n in order}
+        parts: Any = lambda net: (net.projections, net.populations)
+        led = parts(new[follow][0])
+        nets = {n: eqx.tree_at(parts, new[n][0], led) for n in order}
+        after = (nets, {n: new[n][1] for n in order}, {n: found[n][0] for n in order})
         more = (cosines + unit @ unit.T, counted + both.astype(counted.dtype), norms + sizes, at + 1)
-        return (eqx.filter(new, eqx.is_array), *more), found[follow][1]
+        return (eqx.filter(after, eqx.is_array), *more), found[follow][1]
 
-    square = jnp.zeros((count, count), net.dtype)
-    start = (
-        arrays,
-        square,
-        jnp.zeros((count, count), jnp.int32),
-        jnp.zeros(count, net.dtype),
-        jnp.zeros((), jnp.int32),
-    )
+    square, zero = jnp.zeros((count, count), dtype), jnp.zeros((), jnp.int32)
+    start = (arrays, square, jnp.zeros((count, count), jnp.int32), jnp.zeros(count, dtype), zero)
     (_, cosines, counted, norms, _), loss = jax.lax.scan(body, start, (trial.inputs, trial.targets))
-    return cosines / counted.astype(net.dtype), norms / trial.steps, loss
-
-
-def _with_feedback(gradient: Network, name: str, other: Network) -> Network:
-    """A gradient, but for one feedback matrix, whose gradient is another's."""
-    where: Any = lambda g: g.feedback[name]
-    return eqx.tree_at(where, gradient, where(other))
+    return cosines / counted.astype(dtype), norms / trial.steps, loss
 
 
 def _flat(net: Network, gradient: Network, names: tuple[str, ...]) -> Array:

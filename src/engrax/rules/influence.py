@@ -154,8 +154,8 @@ class Influence(Rule):
                 found, errors = known({n: y for n, y in outputs.items() if n not in more})
                 return found, {**errors, **more}
 
-            state, more, found = self.advance(plan, state, inputs, loss, terminal, valid.astype(net.dtype))
-            return (state, value + more, jax.tree.map(jnp.add, total, found)), None
+            state, lost, found = self.advance(plan, state, inputs, loss, terminal, valid.astype(net.dtype))
+            return (state, value + lost, jax.tree.map(jnp.add, total, found)), None
 
         start = (self.begin(plan, trial.batch, key), value, self._zeros(plan))
         (state, value, total), _ = jax.lax.scan(body, start, (inputs, trial.valid(), more, steps))

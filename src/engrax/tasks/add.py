@@ -5,22 +5,19 @@
 Marschall, Cho and Savin 2020. Three entropies tell what a network has found out (`floors`).
 """
 
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ..errors import TaskError
 from ..losses.loss import soft_cross_entropy
 from ..trial import Trial
-from .settings import check_batch, check_split, integer
-from .task import Split, Task
-
-TESTED = 10000
+from .drawn import DrawnTask
+from .settings import integer
 
 
 class Floors(NamedTuple):
@@ -31,13 +28,14 @@ class Floors(NamedTuple):
     both: float
 
 
-class Add(Task):
+class Add(DrawnTask):
     """Two inputs (x, 1 - x), two outputs whose softmax is to be (y, 1 - y). Metric: loss, the cross-entropy in nats.
 
     Settings:
         steps: of a trial, which is a piece of a stream in its stride: what lies before it counts, too.
         first, second: symbols back of the two that matter, second > first.
         hold: steps that a symbol stays.
+        trials, validation_trials, seed: see `DrawnTask`.
 
     Trials: inputs (time, batch, 2); targets (time, batch, 2), probabilities: for the loss "soft_cross_entropy".
 
@@ -54,6 +52,8 @@ class Add(Task):
     first: int = eqx.field(static=True, default=5, converter=integer("first", 1))
     second: int = eqx.field(static=True, default=9, converter=integer("second", 2))
     hold: int = eqx.field(static=True, default=1, converter=integer("hold", 1))
+    trials: int = eqx.field(static=True, default=10, converter=integer("trials", 1), kw_only=True)
+    validation_trials: int = eqx.field(static=True, default=10, converter=integer("validation_trials", 1), kw_only=True)
 
     def __check_init__(self) -> None:
         if self.second <= self.first:
@@ -79,33 +79,16 @@ class Add(Task):
         levels = (_entropy(p.mean()), _entropy(p.mean(0)).mean(), _entropy(p).mean())
         return Floors(*(float(level) for level in levels))
 
-    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
-        """Random pieces of a stream.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        check_split(split)
+    def draw(self, keys: Array) -> Trial:
+        """A piece of a stream for each key."""
         symbols = -(-self.steps // self.hold)
-        drawn = jax.random.bernoulli(key, 0.5, (self.second + symbols, check_batch(batch)))
+        drawn = jax.vmap(lambda k: jax.random.bernoulli(k, 0.5, (self.second + symbols,)), out_axes=1)(keys)
         x = drawn.astype(jnp.result_type(float))
         here, near, far = x[self.second :], x[self.second - self.first : -self.first], x[: -self.second]
-        pairs = jnp.stack([jnp.stack([here, 1 - here], -1), jnp.stack([y := 0.5 + near / 2 - far / 4, 1 - y], -1)])
+        y = 0.5 + near / 2 - far / 4
+        pairs = jnp.stack([jnp.stack([p, 1 - p], axis=-1) for p in (here, y)])
         inputs, targets = jnp.repeat(pairs, self.hold, axis=1)[:, : self.steps]
         return Trial(inputs, targets)
-
-    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
-        """About 10000 steps that are always the same.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        check_split(split)
-        check_batch(batch)
-        key = jax.random.fold_in(jax.random.key(2020), ("train", "validation", "test").index(split))
-        left = max(1, TESTED // self.steps)
-        for i in range(-(-left // batch)):
-            yield self.sample(jax.random.fold_in(key, i), min(batch, left - i * batch), split)
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Mean cross-entropy over steps and trials, in nats."""

@@ -5,25 +5,23 @@
 Marschall, Cho and Savin 2020.
 """
 
-from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ..trial import Trial
+from .drawn import DrawnTask
 from .scoring import mean_squared_error
-from .settings import check_batch, check_split, integer, number
-from .task import Split, Task
+from .settings import integer, number
 
-TESTED = 10000
 # Steps before a trial, in which the teacher forgets where it started.
 BEFORE = 100
 
 
-class Mimic(Task):
+class Mimic(DrawnTask):
     """Coins in, the outputs of a fixed random network of tanh units wanted. Metric: loss, the mean squared error.
 
     Settings:
@@ -33,6 +31,7 @@ class Mimic(Task):
         hold: steps that an input stays.
         teacher: seed of its weights: orthogonal among the units, normal with variance 1 / inputs, 1 / units for the
             others, biases of standard deviation 0.1.
+        trials, validation_trials, seed: see `DrawnTask`.
 
     Trials: inputs (time, batch, inputs), 0 or 1; targets (time, batch, outputs).
 
@@ -52,6 +51,8 @@ class Mimic(Task):
     leak: float = eqx.field(static=True, default=1.0, converter=number("leak", 0, 1, exclusive=True))
     hold: int = eqx.field(static=True, default=1, converter=integer("hold", 1))
     teacher: int = eqx.field(static=True, default=0, converter=integer("teacher", 0))
+    trials: int = eqx.field(static=True, default=10, converter=integer("trials", 1), kw_only=True)
+    validation_trials: int = eqx.field(static=True, default=10, converter=integer("validation_trials", 1), kw_only=True)
 
     @property
     def input_size(self) -> int:
@@ -65,15 +66,10 @@ class Mimic(Task):
     def dt(self) -> float:
         return 1.0
 
-    def sample(self, key: PRNGKeyArray, batch: int, split: Split = "train") -> Trial:
-        """Random pieces of a stream.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        check_split(split)
+    def draw(self, keys: Array) -> Trial:
+        """A piece of a stream for each key."""
         symbols = -(-(self.steps + BEFORE) // self.hold)
-        drawn = jax.random.bernoulli(key, 0.5, (symbols, check_batch(batch), self.inputs))
+        drawn = jax.vmap(lambda k: jax.random.bernoulli(k, 0.5, (symbols, self.inputs)), out_axes=1)(keys)
         x = jnp.repeat(drawn.astype(jnp.result_type(float)), self.hold, axis=0)[: self.steps + BEFORE]
         return Trial(x[BEFORE:], self.answer(x)[BEFORE:])
 
@@ -94,19 +90,6 @@ class Mimic(Task):
 
         _, rates = jax.lax.scan(step, jnp.zeros((x.shape[1], n), dtype), x)
         return rates @ leaving.T + offset[None, None]
-
-    def batches(self, split: Split, batch: int) -> Iterator[Trial]:
-        """About 10000 steps that are always the same.
-
-        Raises:
-            TaskError: `batch` is not a positive integer or `split` is unknown.
-        """
-        check_split(split)
-        check_batch(batch)
-        key = jax.random.fold_in(jax.random.key(2020), ("train", "validation", "test").index(split))
-        left = max(1, TESTED // self.steps)
-        for i in range(-(-left // batch)):
-            yield self.sample(jax.random.fold_in(key, i), min(batch, left - i * batch), split)
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Mean squared error over steps, trials and outputs."""
