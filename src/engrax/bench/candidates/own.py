@@ -103,9 +103,10 @@ class EngraxTrainer(Trainer):
         return float(loss)
 
     def look(self) -> Seen:
+        import jax
         import numpy as np
 
-        loss, grads = self.rule.value_and_grad(self.net, self.trial)
+        loss, grads = self.rule.value_and_grad(self.net, self.trial, jax.random.key(0))
         spikes = self.net.run(self.trial.inputs, record=("hidden",)).recorded["hidden"]
         keys = {"input": "input->hidden", "recurrent": "hidden->hidden", "output": "hidden->readout"}
         found = {name: np.asarray(grads.projections[key].weight) for name, key in keys.items()}
