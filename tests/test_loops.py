@@ -302,7 +302,7 @@ def test_jax_differentiates_runs_in_both_modes(by):
         close(first, second)
 
 
-@pytest.mark.parametrize("rule", ["bptt", "eprop"])
+@pytest.mark.parametrize("rule", ["bptt", pytest.param("eprop", marks=pytest.mark.nightly)])
 def test_jax_differentiates_gradients(by, rule):
     net, inputs = made("alif", 3, 12)
     trial = trial_of(net, inputs)

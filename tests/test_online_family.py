@@ -28,6 +28,7 @@ def test_a_window_as_long_as_the_trial_is_bptt(classes, key):
     assert_same(R.SlidingBPTT(horizon=9, loss=loss).value_and_grad(net, given), wanted)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_a_short_window_is_the_mean_of_many_truncated_gradients():
     """Each step's error goes back over three steps: as if it were the only one of a run cut three steps before it."""
@@ -99,6 +100,7 @@ def test_the_best_sum_of_products_is_right_on_average_and_exact_where_it_has_roo
     np.testing.assert_allclose(reduce(values[:3], 3, jax.random.key(0)) ** 2, jnp.diag(values[:3]), atol=1e-12)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_more_products_make_less_noise_and_fewer_than_needed_none():
     net, given = example(ex.neurons.Rate(5))

@@ -63,6 +63,7 @@ def test_ablations_change_what_they_name(data):
         assert type(made.surrogate) is NAMED[name]
 
 
+@pytest.mark.nightly
 def test_cells_choose_a_rate_and_pair_their_cases(small, tmp_path, monkeypatch):
     monkeypatch.setattr(yin2021_series, "RATES", (0.001, 0.01))
     said = []
