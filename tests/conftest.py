@@ -20,6 +20,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 
+# Tests run each program once or twice, on few numbers: XLA's and LLVM's optimisations cost far more than they save.
+# Other flags, none among them, are kept (.ci/nightly runs the programs that users run). XLA ends the process at a flag
+# it does not know, so a flag of the present code generator goes to the releases that were tried.
+if "XLA_FLAGS" not in os.environ:
+    flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    if jax.__version_info__ < (0, 11):
+        flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
+    os.environ["XLA_FLAGS"] = " ".join(flags)
+
 # Before any array exists. Promotion is strict so that nothing silently changes dtype or rank; two devices so that
 # no test passes only because there is a single one.
 jax.config.update("jax_num_cpu_devices", 2)

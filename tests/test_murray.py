@@ -8,6 +8,7 @@ import pytest
 import engrax as ex
 from engrax import tasks
 from engrax.errors import ArgumentError, TaskError
+from engrax.papers.murray2019 import network, rule_of, trained
 from engrax.papers.murray2019_mathematics import drift
 from engrax.rl.sequence_loop import SequenceLoop, learn_sequence, play
 from engrax.tasks.syllables import DIRECTIONS
@@ -31,6 +32,23 @@ def test_the_periodic_target_is_the_papers():
     np.testing.assert_allclose(trial.targets[t - 1, 1, 0], wanted, atol=1e-6)
     silence = task.score(jnp.zeros_like(trial.targets), trial)
     np.testing.assert_allclose(float(silence), (1 + 1 / 4 + 1 / 16) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["", "readout frozen", "readout alone", "dale"])
+def test_variants_of_the_periodic_network_learn_what_they_may(variant, tmp_path):
+    before = network(variant=variant).initialize(jax.random.key(1))
+    rule = rule_of("rflo")
+    net = rule.bind(before, jax.random.key(2))
+    trial = tasks.get("periodic", period=40).sample(jax.random.key(0), 1)
+    _, gradient = rule.value_and_grad(net, trial)
+    moving = {name for name, p in gradient.projections.items() if p.weight is not None and bool(jnp.any(p.weight))}
+    wanted = {"hidden->hidden", "hidden->readout"}
+    assert moving == {
+        "readout frozen": wanted - {"hidden->readout"},
+        "readout alone": wanted - {"hidden->hidden"},
+    }.get(variant, wanted)
+    found = trained("rflo", 4, 0.03, tmp_path / "x", print, 60, (0, 1), 8, variant)
+    assert np.shape(found["curve"])[0] == 2 and np.all(np.isfinite(found["final"]))
 
 
 def test_ready_set_go_asks_for_the_interval_again():

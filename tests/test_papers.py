@@ -265,6 +265,24 @@ def test_a_training_is_remembered(tmp_path: Path) -> None:
     assert other["untrained_loss"] != first["untrained_loss"]
 
 
+def test_seeds_trained_together_are_remembered_one_by_one(tmp_path: Path) -> None:
+    from engrax.papers.runs import run_seeds
+    from engrax.training.recipe import load
+
+    said: list[str] = []
+    recipe = load("digits", ["training.steps=4", "training.batch=8", "network.populations.hidden.size=10"])
+    first, second = run_seeds(recipe, [0, 1], tmp_path / "a", said.append)
+    assert first["seed"] == 0 and second["seed"] == 1 and first["curve"] != second["curve"] and len(said) == 2
+    (again,) = run_seeds(recipe, [1], tmp_path / "a", said.append)
+    assert again == second and len(said) == 2
+    # In other company it is the same network.
+    (alone,) = run_seeds(recipe, [1], tmp_path / "b", said.append)
+    for name in ("test_accuracy", "validation_accuracy", "firing_rate_hz"):
+        assert alone[name] == pytest.approx(second[name], rel=1e-4), name
+    three = run_seeds(recipe, [0, 1, 2], tmp_path / "a", said.append)
+    assert three[:2] == [first, second] and len(said) == 4
+
+
 def test_the_interval_is_students() -> None:
     # Student's t for four degrees of freedom is 2.776.
     low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])

@@ -45,8 +45,8 @@ def parts(request, mine):
 
 def test_the_recipes_that_come_with_engrax():
     speech = {"fsdd", "fsdd_bidirectional", "fsdd_lstm", "fsdd_strings"}
-    worlds = {"cartpole", "catch", "gym", "pong", "reward_evidence"}
-    murray = {"periodic", "ready_set_go", "syllables"}
+    worlds = {"cartpole", "catch", "gym", "pong", "reaching", "reward_evidence"}
+    murray = {"add", "mimic", "periodic", "ready_set_go", "syllables"}
     own = {"digits", "evidence", "npz", "pattern", "store_recall", *murray, *speech, *worlds}
     assert {name for name in recipes.names() if "/" not in name} == own
     for name in recipes.names():

@@ -18,7 +18,7 @@ from ..rules.feedback_bptt import FeedbackBPTT
 from ..rules.rflo import RFLO
 from ..rules.rtrl import RTRL
 from ..rules.rule import Rule
-from ..synapses import Dense
+from ..synapses import Dense, Projection, Signed
 from ..tasks import get
 from ..training import TrainingError, fit
 from ..training.store import read_json, write_json
@@ -38,14 +38,24 @@ LENGTHS = (20, 40, 80, 160)
 GRID = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 
 
-def network(units: int = UNITS, readout: bool = True, gain: float = 1.5) -> Network:
-    """The paper's network: leaky rate units without input, started at 0.1; `readout`: whether that learns."""
+def network(units: int = UNITS, variant: str = "", gain: float = 1.5) -> Network:
+    """The paper's network: leaky rate units without input, started at 0.1.
+
+    variant: "readout frozen"; "readout alone": nothing else learns, and the readout drives the units by fixed random
+    weights; "dale": half the units excite, half inhibit, balanced unit by unit, and a weight that would change its
+    sign becomes zero.
+    """
+    alone, hidden = variant == "readout alone", {"name": "fan_in_normal", "scale": gain}
+    around: Projection = (
+        Signed("hidden", "hidden", excitatory=0.5, init=hidden)
+        if variant == "dale"
+        else Dense("hidden", "hidden", init=hidden, trainable=not alone)
+    )
+    out = Dense("hidden", "readout", init="fan_in_uniform", trainable=variant != "readout frozen")
+    back = [Dense("readout", "hidden", init="fan_in_normal", trainable=False)] if alone else []
     return Network(
         {"hidden": Rate(units, tau=TAU, initial=0.1), "readout": Relay(1)},
-        [
-            Dense("hidden", "hidden", init={"name": "fan_in_normal", "scale": gain}),
-            Dense("hidden", "readout", init="fan_in_uniform", trainable=readout),
-        ],
+        [around, out, *back],
         inputs={"input": 1},
         outputs="readout",
         key=jax.random.key(0),
@@ -73,11 +83,11 @@ def trained(
     trials: int = TRIALS,
     seeds: Sequence[int] = tuple(range(SEEDS)),
     units: int = UNITS,
-    readout: bool = True,
+    variant: str = "",
 ) -> dict[str, Any]:
     """Networks trained on a period of so many time constants: mean loss of the last 100 trials, the curve in 50
     stretches, and the cosine of readout and feedback weights along training, each by seed."""
-    label = f"{rule.replace(' ', '_')}{'' if readout else '_frozen'}"
+    label = f"{rule} {variant}".strip().replace(" ", "_")
     name = f"{label}-{periods}-{rate:g}-{trials}-{units}-{len(seeds)}-{seeds[0]}"
     path = folder.parent / "periodic-runs" / f"{name}.json"
     if path.is_file():
@@ -92,7 +102,7 @@ def trained(
 
     task = get("periodic", period=int(periods * TAU))
     run = fit(
-        network(units, readout),
+        network(units, variant),
         task,
         rule_of(rule),
         optax.sgd(rate),
@@ -274,14 +284,11 @@ class Murray2019Alignment(Experiment):
     def run(self, quick: bool, folder: Path, say: Callable[[str], None]) -> Found:
         trials = 500 if quick else TRIALS
         run = trained("rflo", 20, RATES["rflo"][0], folder, say, trials)
-        frozen = trained("rflo", 20, RATES["rflo"][0], folder, say, trials, readout=False)
+        kinds = ("readout frozen",) if quick else ("readout frozen", "readout alone", "dale")
+        others = {kind: trained("rflo", 20, RATES["rflo"][0], folder, say, trials, variant=kind) for kind in kinds}
         before, after = initial_cosines(), run["overlap"][-1]
-        measured = {
-            "before": quartiles(before),
-            "after": quartiles(after),
-            "loss": quartiles(run["final"]),
-            "loss, readout frozen": quartiles(frozen["final"]),
-        }
+        measured = {"before": quartiles(before), "after": quartiles(after), "loss": quartiles(run["final"])}
+        measured |= {f"loss, {kind}": quartiles(found["final"]) for kind, found in others.items()}
         if quick:
             return Found(measured, "untested", f"{trials} of {TRIALS} trials", seeds=SEEDS)
         small = abs(measured["before"][1]) <= 0.1

@@ -1,4 +1,7 @@
-"""One network of a recipe, trained once and remembered, so that an interrupted experiment goes on with the next."""
+"""Networks of a recipe, trained once and remembered, so that an interrupted experiment goes on with the next.
+
+`run_once` trains one, `run_seeds` several in one program, which costs little more than one where networks are small.
+"""
 
 import hashlib
 import json
@@ -7,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from ..meter import Bill
 from ..network import Network
 from ..training import evaluate
 from ..training.block import begin, one_of
-from ..training.build import build
+from ..training.build import Built, build
 from ..training.recipe import Recipe, load
+from ..training.run import Run
 from ..training.store import dumps, read_json, write_json
 from ..training.stored import write_recipe
 
@@ -48,15 +54,11 @@ def run_once(
         look: told the trained network, it names further figures.
     """
     chosen = load(recipe, changes, rule) if isinstance(recipe, str) else recipe
-    label = recipe.rpartition("/")[2] if isinstance(recipe, str) else recipe.task.name
-    settings = chosen.model_dump(exclude_none=True, exclude={"description", "expect"})
-    name = hashlib.sha256(dumps([settings, seed, untrained]).encode()).hexdigest()[:12]
-    path = folder / f"{label}-{seed}-{name}.json"
+    path = _remembered(chosen, recipe, [seed, untrained], str(seed), folder)
     if path.is_file():
         known: dict[str, Any] = read_json(path)
         say(f"{path.stem}: already there")
         return known
-    (folder / path.stem).mkdir(parents=True, exist_ok=True)
     built = build(chosen)
     key = jax.random.fold_in(jax.random.key(built.training.seed), seed)
     metric = built.task.metric
@@ -64,18 +66,68 @@ def run_once(
     if untrained:
         nets, _ = begin(built.net, jax.random.split(key, 1), built.rule, built.optimizer, True)
         before = {f"untrained_{metric}": evaluate(one_of(nets, 0, True), built.task)[metric]}
-    write_recipe(folder / path.stem, chosen, resume=True)
-    run = built.fit(seeds=1, key=key, out=folder / path.stem, resume=True)
-    if run.interrupted:
-        raise KeyboardInterrupt
+    run = _trained(built, chosen, folder / path.stem, seeds=1, key=key)
     last = {f"final_{name}": value for name, value in run.history[-1].items() if name.startswith("validation_")}
     curve = [[entry["step"], entry[f"validation_{metric}"]] for entry in run.history]
     more = {} if look is None else look(run.network)
-    more |= {"curve": curve, "seed": seed, "recipe": settings, "operations": _operations(run.energy)}
+    more |= {"curve": curve, "seed": seed, "recipe": _settings(chosen), "operations": _operations(run.energy)}
     found = json.loads(dumps({**run.summary(), **before, **last, **more}))
     write_json(path, found)
     say(f"{path.stem}: test {metric} {found[f'test_{metric}']:.4f}, {found['seconds']:.0f} s")
     return found
+
+
+def run_seeds(recipe: Recipe, seeds: Sequence[int], folder: Path, say: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Figures of a training of each seed: metric on test and (at its best) on validation trials, "firing_rate_hz",
+    "curve", "seed", "recipe", and its share of the "seconds"; "operations", as of `run_once`, are the mean of all that
+    were trained together. Those that `folder` does not remember are trained in one program.
+    """
+    paths = {seed: _remembered(recipe, recipe, [seed, "together"], str(seed), folder) for seed in seeds}
+    if missing := [seed for seed, path in paths.items() if not path.is_file()]:
+        name = "-".join(map(str, missing))
+        run = _trained(
+            build(recipe), recipe, _remembered(recipe, recipe, missing, name, folder).with_suffix(""), missing
+        )
+        test, validation, metric = run.test[run.metric], run.validation, run.metric
+        rate, seconds = run.test.get("firing_rate_hz"), run.seconds / len(missing)
+        per_seed = f"validation_{metric}_per_seed" if len(missing) > 1 else f"validation_{metric}"
+        for i, seed in enumerate(missing):
+            found = {
+                f"test_{metric}": test[i],
+                f"validation_{metric}": validation[i],
+                "firing_rate_hz": None if rate is None else rate[i],
+                "curve": [[entry["step"], np.atleast_1d(entry[per_seed])[i]] for entry in run.history],
+                "seed": seed,
+                "recipe": _settings(recipe),
+                "operations": _operations(run.energy),
+                "seconds": round(seconds, 2),
+            }
+            write_json(paths[seed], json.loads(dumps(found)))
+            say(f"{paths[seed].stem}: test {metric} {float(test[i]):.4f}, {seconds:.0f} s")
+    return [read_json(paths[seed]) for seed in seeds]
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(exclude_none=True, exclude={"description", "expect"})
+
+
+def _remembered(chosen: Recipe, recipe: str | Recipe, more: list[Any], seeds: str, folder: Path) -> Path:
+    """Where a training's figures are, or will be."""
+    label = recipe.rpartition("/")[2] if isinstance(recipe, str) else recipe.task.name
+    name = hashlib.sha256(dumps([_settings(chosen), *more]).encode()).hexdigest()[:12]
+    return folder / f"{label}-{seeds}-{name}.json"
+
+
+def _trained(
+    built: Built, recipe: Recipe, folder: Path, seeds: int | Sequence[int], key: PRNGKeyArray | None = None
+) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_recipe(folder, recipe, resume=True)
+    key = jax.random.key(built.training.seed) if key is None else key
+    run = built.fit(seeds=seeds, key=key, out=folder, resume=True)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    return run
 
 
 def _operations(energy: Bill) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import tasks
 from ..tasks.task import SPLITS, Split
-from .runs import run_once
+from .runs import run_seeds
 from .yin2021_networks import SPIKING, parameters, recipe, units_for
 
 Say = Callable[[str], None]
@@ -37,10 +37,6 @@ class Series(NamedTuple):
     folds: tuple[dict[str, Any], ...] = ({},)
     seeds: int = 3
     dropout: float = 0.0
-
-    def cases(self) -> list[tuple[dict[str, Any], int]]:
-        """Task and seed of every case, folds apart."""
-        return [({**self.task, **fold}, seed) for fold in self.folds for seed in range(self.seeds)]
 
 
 def _training(steps: int, batch: int = 64) -> dict[str, Any]:
@@ -79,16 +75,20 @@ def cell(
 ) -> dict[str, Any]:
     """Figures of one kind of network on one task: test accuracies case by case, and what they cost.
 
-    `cases` are their numbers, None all; `share` is that of the units with which it has the task's parameters.
+    `cases` are their numbers, fold by fold, None all; `share` is that of the units with which it has the task's
+    parameters.
     """
     series = SERIES[name]
     units = max(round(share * size(series, kind)[0]), 1)
     count = parameters(kind, units, series.inputs, series.outputs)
     make = lambda task, rate: recipe(kind, task, units, series.training, rate, dropout=series.dropout)
-    every = series.cases()
-    rate = _rate(lambda rate: run_once(make(every[0][0], rate), (), UNREPORTED, folder, say)["validation_accuracy"])
-    wanted = range(len(every)) if cases is None else cases
-    runs = [run_once(make(every[i][0], rate), (), every[i][1], folder, say) for i in wanted]
+    wanted = range(len(series.folds) * series.seeds) if cases is None else cases
+    trained = lambda fold, rate, seeds: run_seeds(make({**series.task, **fold}, rate), seeds, folder, say)
+    rate = _rate(lambda rate: trained(series.folds[0], rate, [UNREPORTED])[0]["validation_accuracy"])
+    runs = []
+    for number, fold in enumerate(series.folds):
+        seeds = [i % series.seeds for i in wanted if i // series.seeds == number]
+        runs += trained(fold, rate, seeds) if seeds else []
     return {
         "test_accuracy": [run["test_accuracy"] for run in runs],
         "mean": float(np.mean([run["test_accuracy"] for run in runs])),
