@@ -54,7 +54,7 @@ def _marked(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     jaxtyping.config.update("jaxtyping_disable", False)
     # Every compiled program holds a few of the 65530 memory maps that Linux allows a process; beyond them LLVM aborts.
-    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 30_000:
         jax.clear_caches()
 
 
