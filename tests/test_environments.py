@@ -59,6 +59,19 @@ def test_evidence_is_rewarded_at_its_end(key):
                 np.testing.assert_array_equal(world.encode(seen, key), whole[50 * (t + 1) : 50 * (t + 2)])
 
 
+@pytest.mark.parametrize("kind", [CartPole, Catch, Reaching, RewardEvidence])
+def test_every_environment_compiles_as_it_runs(kind, key):
+    world = kind()
+    action = world.actions.sample(key, jnp.zeros(world.actions.outputs))
+    state, seen = world.reset(key)
+    parts = (world.reset, (key,)), (world.step, (state, action, key)), (world.encode, (seen, key))
+    for function, arguments in parts:
+        for a, b in zip(
+            jax.tree.leaves(jax.jit(function)(*arguments)), jax.tree.leaves(function(*arguments)), strict=True
+        ):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.nightly
 @pytest.mark.x64
 def test_an_arm_is_rewarded_for_coming_nearer(key):

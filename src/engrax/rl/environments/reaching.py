@@ -76,9 +76,10 @@ class Reaching(Environment):
     @property
     def code(self) -> PopulationCode:
         """Of the place's two coordinates and the two angles."""
-        middle = tip(jnp.asarray(HOME))
-        low = [float(x) - 1.2 * FAR for x in middle]
-        high = [float(x) + 1.2 * FAR for x in middle]
+        # By math: under jit `tip` gives no numbers.
+        shoulder, both = HOME[0], sum(HOME)
+        middle = [LINK * (f(shoulder) + f(both)) for f in (math.cos, math.sin)]
+        low, high = ([x + side * 1.2 * FAR for x in middle] for side in (-1, 1))
         return PopulationCode((*low, -1.0, 0.2), (*high, 2.2, 3.0), self.units)
 
     @property
