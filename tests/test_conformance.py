@@ -65,6 +65,10 @@ NEURONS = {
     "Rate": lambda: ex.neurons.Rate(5, tau=_per_unit(3.0, 9.0)),
     "Rate sigmoid": lambda: ex.neurons.Rate(5, activation="sigmoid"),
     "Rate started": lambda: ex.neurons.Rate(5, initial=ex.trainable(jnp.linspace(-0.3, 0.3, 5))),
+    "CTRNN": lambda: ex.neurons.CTRNN(5, tau=_per_unit(3.0, 9.0), initial=0.3),
+    "CTRNN started": lambda: ex.neurons.CTRNN(5, initial=ex.trainable(jnp.linspace(0.1, 0.9, 5)), tau=4.0),
+    "ForcedCTRNN": lambda: ex.neurons.ForcedCTRNN(5, tau=4.0, forcing=0.4),
+    "ForcedCTRNN nudged": lambda: ex.neurons.ForcedCTRNN(5, tau=4.0, kind="nudge", activation="tanh"),
     "Relay": lambda: ex.neurons.Relay(5),
     "Ternary": lambda: ex.neurons.Ternary(5, threshold=_per_unit(0.2, 0.6), surrogate="gaussian"),
     "LSTM": lambda: ex.neurons.LSTM(5, forget_bias=ex.trainable(jnp.ones(5))),
@@ -106,13 +110,16 @@ _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
 _FORMS = ("e-prop random", "SnAp-2", "OSTL without H")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r not in _FORMS} | {("OTTT", "LI")}
 _DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")} | {
-    (r, "Rate started") for r in ("BPTT", "RTRL")
+    (r, n) for r in ("BPTT", "RTRL") for n in ("Rate started", "CTRNN started")
 }
+# Outputs before the first step that train: tests/test_continuous.py has the refusals of the others.
+_STARTED = ("BPTT", "BPTT checkpoint", "BPTT random", "RTRL", "e-prop symmetric", "e-prop random")
 TABLE = [
     pytest.param(r, n, id=f"{r} on {n}", marks=() if (r, n) in _DAILY else pytest.mark.nightly)
     for r in RULES
     for n in NEURONS
     if r != "OTTT" or n in ("LIF", "LI")  # which it says: tests/test_online_family.py
+    if n != "CTRNN started" or r in _STARTED
 ]
 
 
@@ -136,7 +143,9 @@ def test_every_rule_on_every_model(rule, neuron):
 
 def test_the_table_is_complete():
     assert {type(make()).__name__ for make in NEURONS.values()} >= set(ex.neurons.MODELS)
-    assert {type(make(False)).__name__ for make in RULES.values()} == set(ex.rules.RULES)
+    assert {type(make(False)).__name__ for make in RULES.values()} == {
+        name for name, rule in ex.rules.RULES.items() if rule.engine == "run"
+    }
 
 
 @pytest.mark.parametrize(

@@ -198,6 +198,10 @@ class Network(eqx.Module):
         }
         sizes = self.inputs | {n: p.size for n, p in self.populations.items()}
         history = {name: jnp.zeros((depth, batch, sizes[name]), self.dtype) for name, depth in self.depths().items()}
+        for name, p in self.populations.items():
+            if type(p).init_output is not Neuron.init_output and history[name].size:
+                before = resolve(p).init_output().astype(self.dtype)
+                history[name] = jnp.broadcast_to(before, history[name].shape)
         return NetworkState(neurons, history)
 
     def reversed(self) -> list[str]:
@@ -248,6 +252,51 @@ class Network(eqx.Module):
             )
         self.check_state(state, batch)
         return run(self, arrays, state, names)
+
+    def solve(
+        self,
+        inputs: PyTree[Num[Array, "time batch _"]],
+        times: Float[Array, " time"],
+        *,
+        save: Float[Array, " saved"] | None = None,
+        solver: str = "tsit5",
+        adjoint: str = "checkpointed",
+        interpolation: str = "linear",
+        step: float | None = None,
+        rtol: float = 1e-6,
+        atol: float = 1e-8,
+        max_steps: int = 4096,
+        state: NetworkState | None = None,
+        record: Iterable[str] = (),
+    ) -> Record:
+        """Integrate a network of models of continuous time (`CTRNN`, `LI`, `Rate`; stateless ones between them).
+
+        Args:
+            inputs: samples (time, batch, units), or a dict of these by input name.
+            times: when they were taken, increasing, at any distances; in the unit of time constants.
+            save: when outputs are wanted; None: at `times`. The run begins with the first of `times`.
+            solver: "euler", "heun", "bosh3", "tsit5", "dopri8", or "implicit" (Kvaerno's, for stiff networks).
+            adjoint: how gradients come back through it. "checkpointed": through the steps that were made, from
+                checkpoints. "forward": for forward mode. "backsolve": the continuous adjoint, with the network run
+                backwards; for at most ten of its shortest time constants.
+            interpolation: inputs between samples: "linear", or "hold" until the next.
+            step: of constant length; None: adapted to `rtol` and `atol`.
+            max_steps: solver steps at the most.
+            state: where to start; None: `init_state`.
+            record: "hidden" (output) or "hidden.rate" (a state variable), at the times to save.
+
+        Returns:
+            Record(outputs, state, recorded), all (saved, batch, units).
+
+        Raises:
+            NetworkError: a population has no derivative, a projection delays, or Diffrax is missing.
+            ArgumentError: an argument is impossible; "backsolve" over too long a time.
+        """
+        from .solve import solve
+
+        options: dict[str, Any] = {"solver": solver, "adjoint": adjoint, "interpolation": interpolation}
+        limits: dict[str, Any] = {"step": step, "rtol": rtol, "atol": atol, "max_steps": max_steps}
+        return solve(self, inputs, times, save, state, record, **options, **limits)
 
     def step(self, state: NetworkState, x: PyTree[Num[Array, "batch _"]]) -> tuple[NetworkState, PyTree[Array]]:
         """One step: the next state, and the outputs (batch, units) of this step."""

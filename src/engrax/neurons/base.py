@@ -83,6 +83,21 @@ class Neuron(eqx.Module):
         """The state before the first step: a pytree of (size,) arrays. The engine adds the batch axis."""
         raise TypeError(f"{type(self).__name__} must define init_state().")
 
+    def init_output(self) -> Float[Array, " size"]:
+        """What the outputs were before the first step, as projections with a delay read them. Default: zeros."""
+        return jnp.zeros(self.size)
+
+    def derivative(self, state: State, current: Float[Array, "*ports size"]) -> State:
+        """What `net.solve` integrates, for models of continuous time: the state's derivative by time, per ms.
+
+        The output is then that of `output(state)`.
+        """
+        raise TypeError(f"{type(self).__name__} has no derivative: it steps, and `net.solve` cannot integrate it.")
+
+    def output(self, state: State) -> Float[Array, " size"]:
+        """The output of a state, for models of continuous time."""
+        raise TypeError(f"{type(self).__name__} has no derivative: it steps, and `net.solve` cannot integrate it.")
+
     def step(self, state: State, current: Float[Array, "*ports size"]) -> tuple[State, Float[Array, " size"]]:
         """One time step.
 

@@ -44,6 +44,14 @@ class LI(Neuron):
         voltage = kappa * state.voltage + gain * current
         return LIState(voltage), voltage
 
+    def derivative(self, state: LIState, current: Array) -> LIState:
+        """tau dv/dt = -v + I; with input_scale="one", where a step adds its current, dv/dt = -v / tau + I / dt."""
+        gain = 1 / self.tau if self.input_scale == "leak" else 1 / self.dt
+        return LIState(gain * current - state.voltage / self.tau)
+
+    def output(self, state: LIState) -> Array:
+        return state.voltage
+
     def loop(self) -> Unit | None:
         if type(self) is not LI:
             return None

@@ -46,6 +46,12 @@ class Rate(Neuron):
         rate = state.rate + self.dt / self.tau * (self.activation(current) - state.rate)
         return RateState(rate), rate
 
+    def derivative(self, state: RateState, current: Array) -> RateState:
+        return RateState((self.activation(current) - state.rate) / self.tau)
+
+    def output(self, state: RateState) -> Array:
+        return state.rate
+
     def loop(self) -> Unit | None:
         names = [n for n in ("tanh", "relu", "sigmoid") if ACTIVATIONS[n] is self.activation]
         if type(self) is not Rate or not names:

@@ -143,14 +143,14 @@ class BPTT(Rule):
                 keep = jnp.where((index * size) % self.truncation == 0, 0, 1).astype(net.dtype)
             first = jnp.where(index == 0, 1, keep).astype(net.dtype)
             g_states = jax.tree.map(lambda g: g * first, adjoint.states)
-            g_history = jax.tree.map(lambda g: g * keep, adjoint.history)
+            g_history = jax.tree.map(lambda g: g * first, adjoint.history)
             return (g_states, g_history, jax.tree.map(jnp.add, sums, found)), None
 
         count_chunks = inputs[next(iter(inputs))].shape[0] // size
         xs = (jnp.arange(count_chunks), chunks, states, before, cut(padded(gradients, size), size))
         zero = (float_zeros(start[0].neurons), jax.tree.map(jnp.zeros_like, start[0].history), zero_sums(net))
-        (g_states, _, (weights, biases, parameters)), _ = jax.lax.scan(back, zero, xs, reverse=True)
-        adjoint = Adjoint({}, parameters, g_states, {}, weights, biases)
+        (g_states, g_history, (weights, biases, parameters)), _ = jax.lax.scan(back, zero, xs, reverse=True)
+        adjoint = Adjoint({}, parameters, g_states, g_history, weights, biases)
         return loss + penalty(self.regularizers, net, total), self._tree(net, adjoint)
 
     def _tree(self, net: Network, adjoint: Adjoint) -> Network:

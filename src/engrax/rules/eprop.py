@@ -185,7 +185,7 @@ class EProp(Rule):
         entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, nothing))
         adjoint = backward(net, tape, Cotangents(entering, variables, {}, {}), paths, local=True, gradients=True)
         loss = loss + penalty(self.regularizers, net, total)
-        return loss, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint)
+        return loss, adjoint.weights, adjoint.biases, parameter_gradients(net, adjoint._replace(history={}))
 
     # Streaming: one step at a time, for ever.
 

@@ -89,6 +89,7 @@ class Influence(Rule):
     abstract: ClassVar[bool] = True
     draws: ClassVar[bool] = False
     told: ClassVar[bool] = False
+    knows_first_outputs: ClassVar[bool] = False
 
     def prepare(self, plan: Plan) -> Any:
         """What a rule needs at every step and can be made before the first: `plan.prepared`. Default: nothing."""
@@ -244,6 +245,12 @@ class Influence(Rule):
             raise LossError("a loss of the whole sequence cannot be evaluated step by step: use BPTT.")
         matrices(net)
         plan = Plan(net, traces.sources(net), losses)
+        for source in plan.sources:
+            if not self.knows_first_outputs and traces.sets_first_output(net, source):
+                raise RuleError(
+                    f"{type(self).__name__} takes outputs before the first step as given, but a parameter of "
+                    f"{source.population!r} that trains sets them: use BPTT or RTRL, or fix it."
+                )
         return plan._replace(prepared=self.prepare(plan))
 
     def begin(self, plan: Plan, batch: int, key: PRNGKeyArray | None) -> InfluenceState:

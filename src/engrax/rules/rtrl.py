@@ -28,6 +28,7 @@ class RTRL(Influence):
     """
 
     reference: ClassVar[str | None] = "full"
+    knows_first_outputs: ClassVar[bool] = True
 
     memory_budget: float = eqx.field(static=True, default=4 * 2.0**30)
 
@@ -40,7 +41,7 @@ class RTRL(Influence):
                 f"memory_budget = {self.memory_budget / 2**30:.2f} GiB. Use a smaller batch or network."
             )
         change = nothing(plan.net, batch, plan.sums, (_count(plan),))
-        at, states = 0, dict(change.states)
+        at, states, history = 0, dict(change.states), dict(change.history)
         for s in plan.sources:
             length = _length(plan, s)
             if s.kind == "parameter":
@@ -48,8 +49,10 @@ class RTRL(Influence):
                 moved = jnp.stack(traces.start(plan.net, s, batch, 1))[:, :, 0, :, 0]
                 own = moved[..., None] * jnp.eye(length, dtype=moved.dtype)[None, None]
                 states[s.population] = states[s.population].at[..., at : at + length].set(own)
+                sent = jnp.diag(traces.start_output(plan.net, s))
+                history[s.population] = history[s.population].at[..., at : at + length].set(sent)
             at += length
-        return change._replace(states=states)
+        return change._replace(states=states, history=history)
 
     def carry(
         self, plan: Plan, step: Step, before: Change, pre: dict[str, Array], key: PRNGKeyArray | None

@@ -41,9 +41,11 @@ class Rule(eqx.Module):
     Class attributes:
         reference: what the gradient must equal, for `engrax.testing.check_rule`: "full" (reverse mode through
             everything), "local" (recurrent paths cut), or None.
+        engine: what runs the network: "run", step by step, or "solve", in continuous time.
     """
 
     reference: ClassVar[str | None] = None
+    engine: ClassVar[str] = "run"
 
     loss: Any = eqx.field(static=True, default=None, kw_only=True)
     reduction: str = eqx.field(static=True, default="mean", kw_only=True)
@@ -211,15 +213,22 @@ def add(entering: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
     return {**entering, **{n: entering[n] + g if n in entering else g for n, g in more.items()}}
 
 
-def initial_state_parameters(net: Network, states: dict[str, Any]) -> dict[str, Any]:
-    """What cotangents of the initial states (batch, size) mean for trainable parameters that set them: raw trees."""
+def initial_state_parameters(net: Network, states: dict[str, Any], history: dict[str, Array]) -> dict[str, Any]:
+    """What cotangents of the initial states (batch, size), and of outputs before the first step (depth, batch, size),
+    mean for trainable parameters that set them: raw trees."""
     pulled = {}
     for name, neuron in net.populations.items():
         if not has_parameters(neuron):
             continue
         raw, rest = eqx.partition(neuron, raw_marks(neuron))
-        _, vjp = jax.vjp(lambda r, rest=rest: split_state(resolve(eqx.combine(r, rest)).init_state())[0], raw)
-        pulled[name] = vjp(jax.tree.map(lambda g: jnp.sum(g, axis=0), states[name]))[0]
+
+        def first(raw: Any, rest: Any = rest) -> Any:
+            whole = resolve(eqx.combine(raw, rest))
+            return split_state(whole.init_state())[0], jnp.broadcast_to(whole.init_output(), whole.size)
+
+        (_, before), vjp = jax.vjp(first, raw)
+        past = jnp.sum(history[name], axis=(0, 1)) if name in history else jnp.zeros_like(before)
+        pulled[name] = vjp((jax.tree.map(lambda g: jnp.sum(g, axis=0), states[name]), past.astype(before.dtype)))[0]
     return pulled
 
 
@@ -237,7 +246,7 @@ def raw_marks(neuron: Any) -> Any:
 
 def parameter_gradients(net: Network, adjoint: Adjoint) -> dict[str, Any]:
     """Raw-parameter gradients of every population that has trainable ones."""
-    initial = initial_state_parameters(net, adjoint.states)
+    initial = initial_state_parameters(net, adjoint.states, adjoint.history)
     return {
         name: jax.tree.map(jnp.add, pull_parameters(net.populations[name], adjoint.parameters[name]), more)
         for name, more in initial.items()

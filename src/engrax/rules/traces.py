@@ -24,7 +24,7 @@ from ..errors import RuleError
 from ..network import Network
 from ..network.cotangents import Path, split_parameters, split_state
 from ..network.tape import Tape
-from ..neurons.base import slots
+from ..neurons.base import Neuron, slots
 from ..parameter import resolve
 from .feedback import readouts
 from .rule import has_parameters
@@ -170,6 +170,30 @@ def start(net: Network, source: Source, batch: int, pre: int) -> list[Array]:
 
     moved = jax.jvp(initial, tuple(wide), tuple(tangents))[1]
     return [jnp.broadcast_to(x[None, None, :, None], (batch, 1, neuron.size, 1)) for x in moved]
+
+
+def sets_first_output(net: Network, source: Source) -> bool:
+    """Whether a source is a parameter that sets outputs before the first step."""
+    with jax.ensure_compile_time_eval():
+        ones = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype) if eqx.is_array(x) else x, net)
+        return source.kind == "parameter" and bool(jnp.any(start_output(ones, source) != 0))
+
+
+def start_output(net: Network, source: Source) -> Array:
+    """What a parameter does to the outputs of its units before the first step: (size,)."""
+    neuron = net.populations[source.population]
+    if type(neuron).init_output is Neuron.init_output:
+        return jnp.zeros(neuron.size, net.dtype)
+    own, rest = split_parameters(neuron)
+    leaves, treedef = jax.tree.flatten(own)
+    wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
+    tangents = [jnp.ones_like(x) if i == int(source.key) else jnp.zeros_like(x) for i, x in enumerate(wide)]
+
+    def first(*values: Array) -> Array:
+        before = eqx.combine(jax.tree.unflatten(treedef, list(values)), rest).init_output()
+        return jnp.broadcast_to(before, (neuron.size,)).astype(net.dtype)
+
+    return jax.jvp(first, tuple(wide), tuple(tangents))[1]
 
 
 def advance(block: Array, eps: list[Array], columns: list[int], pre: Array, row: int) -> tuple[list[Array], Array]:

@@ -99,7 +99,12 @@ def _simulate(
 
     sizes = net.inputs | {n: p.size for n, p in net.populations.items()}
     known = {*inputs, *part}
-    past = {n: [jnp.zeros((batch, size), net.dtype)] * max(depth, 1) for n, size in sizes.items() if n in known}
+    first = {n: p.init_output().astype(net.dtype) for n, p in neurons.items()}
+    past = {
+        n: [jnp.broadcast_to(first.get(n, jnp.zeros((), net.dtype)), (batch, size))] * max(depth, 1)
+        for n, size in sizes.items()
+        if n in known
+    }
     states = {n: s for n, s in net.init_state(batch).neurons.items() if n in part}
     return jax.lax.scan(body, (states, past), (inputs, {n: x[::-1] for n, x in inputs.items()}))[1]
 

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Key, PRNGKeyArray, PyTree
 
 from ..network import Network, trainable_leaves
@@ -91,9 +92,21 @@ def train_step(
 ) -> tuple[Network, PyTree, Array]:
     """One step on one batch: gradient, optimiser, constraints. `keys` are for the rule and for the constraints."""
     loss, grads = rule.value_and_grad(net, trial, keys[0])
+    moving, fixed = eqx.partition(net, trainable_leaves(net))
+
+    # For optimisers that ask again, such as L-BFGS in its line search: the rule's own gradient, whatever it is.
+    @jax.custom_vjp
+    def value(moving: Network) -> Array:
+        return rule.value_and_grad(eqx.combine(moving, fixed), trial, keys[0])[0]
+
+    def forwards(moving: Network) -> tuple[Array, Network]:
+        return rule.value_and_grad(eqx.combine(moving, fixed), trial, keys[0])
+
+    value.defvjp(forwards, lambda grads, g: (jax.tree.map(lambda x: g * x, grads),))
     # Optax itself relies on implicit promotion, which a program that calls us may have forbidden.
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        updates, state = optimizer.update(grads, state, eqx.filter(net, trainable_leaves(net)))
+        again = {"value": loss, "grad": grads, "value_fn": value}
+        updates, state = optax.with_extra_args_support(optimizer).update(grads, state, moving, **again)
     return eqx.apply_updates(net, updates).constrain(keys[1]), state, loss
 
 

@@ -23,8 +23,8 @@ class Engrax(Candidate):
         paths = {"-": whole, "offline": whole, "chunked": [p for p in whole if p != "listed"], "online": whole[:1]}
         found = []
         for name, rule in RULES.items():
-            if issubclass(rule, Influence):
-                continue  # the workloads are too wide for what these carry
+            if issubclass(rule, Influence) or rule.engine != "run":
+                continue  # the workloads are too wide for what these carry, and have steps
             has = any(f.name == "evaluation" for f in dataclasses.fields(rule))
             evaluations = ("offline", "chunked", "online") if has else ("-",)
             found += [

@@ -1,0 +1,260 @@
+"""Continuous time: Pearlmutter's units, their Euler steps, and integration by Diffrax."""
+
+import equinox as eqx
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import engrax as ex
+from engrax.errors import ArgumentError, NetworkError, RuleError
+from engrax.network import trainable_leaves
+
+pytest.importorskip("diffrax", reason="needs the extra continuous")
+
+
+def make(units=5, dt=0.1, key=0, inside=False, delayed=None, initial=None, **options):
+    """A network whose weights, biases, time constants and initial states train."""
+    keys = jax.random.split(jax.random.key(key), 5)
+    tau = ex.trainable(jax.random.uniform(keys[0], (units,), minval=0.6, maxval=2.0), "log")
+    start = ex.trainable(jax.random.uniform(keys[1], (units,))) if initial is None else initial
+    weight = jax.random.uniform(keys[2], (units, units), minval=-1, maxval=1)
+    around = {"weight": weight, "bias": 0.3 * jax.random.normal(keys[3], (units,))}
+    recurrent = (
+        ex.Dense("hidden", "hidden.net", **around)
+        if delayed is None
+        else ex.synapses.Delayed("hidden", "hidden.net", **around, **delayed)
+    )
+    return ex.Network(
+        {"hidden": ex.neurons.CTRNN(units, tau=tau, initial=start, **options)},
+        [ex.Dense("input", "hidden.net" if inside else "hidden.drive"), recurrent],
+        inputs={"input": 2},
+        outputs="hidden",
+        dt=dt,
+        key=keys[4],
+    )
+
+
+def trial_of(net, steps=30, batch=2):
+    keys = jax.random.split(jax.random.key(9), 2)
+    size = net.populations["hidden"].size
+    inputs = 0.5 * jax.random.normal(keys[0], (steps, batch, 2))
+    return ex.Trial(inputs, jax.random.uniform(keys[1], (steps, batch, size)))
+
+
+def differences(net, trial, step=1e-5):
+    """Central finite differences of the mean squared error, by every number that trains."""
+    moving, fixed = eqx.partition(net, trainable_leaves(net))
+    flat, back = jax.flatten_util.ravel_pytree(moving)
+
+    @jax.jit
+    def loss(x):
+        return jnp.mean((eqx.combine(back(x), fixed).run(trial.inputs).outputs - trial.targets) ** 2)
+
+    moved = lambda i, h: loss(flat.at[i].add(h))
+    return back(jnp.stack([(moved(i, step) - moved(i, -step)) / (2 * step) for i in range(len(flat))]))
+
+
+def apart(a, b):
+    """Largest relative difference of two gradients, array by array."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y)) for x, y in pairs)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("inside", [False, True])
+def test_the_discrete_adjoint_is_the_gradient(inside):
+    """T1: weights, biases, time constants, initial states, to 1e-6 of finite differences."""
+    net = make(inside=inside)
+    trial = trial_of(net)
+    _, gradient = ex.rules.BPTT(loss="mse", scale=1 / 5).value_and_grad(net, trial)
+    wanted = differences(net, trial)
+    assert len(jax.tree.leaves(gradient)) == 5
+    scale = float(jax.tree.leaves(gradient)[0].ravel()[0] / jax.tree.leaves(wanted)[0].ravel()[0])
+    assert apart(jax.tree.map(lambda x: x / scale, gradient), wanted) < 1e-6
+
+
+@pytest.mark.x64
+def test_forward_sensitivities_and_checkpoints_are_the_same_gradient():
+    """T2, T10: to 1e-12, the initial state's part in the first outputs included."""
+    net = make()
+    trial = trial_of(net)
+    loss, gradient = ex.rules.BPTT().value_and_grad(net, trial)
+    for rule in (ex.rules.RTRL(), ex.rules.BPTT(checkpoint=7), ex.rules.BPTT(checkpoint=True)):
+        other, also = rule.value_and_grad(net, trial)
+        assert abs(float(loss - other)) < 1e-12 and apart(also, gradient) < 1e-12, rule
+    with pytest.raises(RuleError, match="use BPTT or RTRL"):
+        ex.rules.UORO().value_and_grad(net, trial, jax.random.key(0))
+    assert np.all(np.isfinite(ex.rules.UORO().value_and_grad(make(initial=0.5), trial, jax.random.key(0))[0]))
+
+
+@pytest.mark.x64
+def test_euler_of_net_solve_is_net_run():
+    net = make()
+    inputs = trial_of(net).inputs
+    times = 0.1 * jnp.arange(31.0)
+    held = jnp.concatenate([inputs, inputs[-1:]])
+    record = net.solve(
+        held, times, save=times[1:], solver="euler", step=0.1, interpolation="hold", record=["hidden.rate"]
+    )
+    np.testing.assert_allclose(record.outputs, net.run(inputs).outputs, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(record["hidden.rate"], record.outputs)
+
+
+@pytest.mark.x64
+def test_a_leak_is_integrated_to_its_closed_form():
+    net = ex.Network(
+        {"x": ex.neurons.CTRNN(1, tau=2.0, activation="identity", initial=0.0)},
+        [ex.Dense("input", "x.drive", weight=jnp.ones((1, 1)))],
+        inputs={"input": 1},
+        outputs="x",
+    )
+    times = jnp.array([0.0, 0.3, 1.1, 4.0, 9.0])
+    # A ramp, sampled at uneven times: y = t - tau (1 - exp(-t / tau)).
+    record = net.solve(times[:, None, None], times, rtol=1e-9, atol=1e-11)
+    wanted = times - 2 * (1 - jnp.exp(-times / 2))
+    np.testing.assert_allclose(record.outputs[:, 0, 0], wanted, atol=1e-8)
+    again = net.solve(
+        times[2:, None, None],
+        times[2:],
+        rtol=1e-9,
+        atol=1e-11,
+        state=net.solve(times[:3, None, None], times[:3], rtol=1e-9, atol=1e-11).state,
+    )
+    np.testing.assert_allclose(again.outputs[:, 0, 0], wanted[2:], atol=1e-8)
+
+
+@pytest.mark.x64
+def test_discrete_gradients_come_near_the_continuous_ones_as_dt_falls():
+    """T4, T5: the adjoint of a solver of high order is a gradient to 1e-7, and Euler's error falls with dt."""
+    found = {}
+    for dt in (0.1, 0.05, 0.025):
+        net, steps = make(dt=dt), round(3 / dt)
+        mask = jnp.zeros((steps, 1)).at[-1].set(1.0)
+        now = ex.Trial(jnp.full((steps, 1, 2), 0.4), jnp.full((steps, 1, 5), 0.2), mask)
+        found[dt] = ex.rules.BPTT().value_and_grad(net, now)[1]
+    rule = ex.rules.ContinuousAdjoint(solver="dopri8", rtol=1e-10, atol=1e-12)
+    exact = rule.value_and_grad(net, now)[1]
+    errors = [apart(g, exact) for g in found.values()]
+    slopes = np.diff(np.log(errors)) / np.diff(np.log(list(found)))
+    assert np.all(np.abs(slopes - 1) < 0.15), (errors, slopes)
+
+    moving, fixed = eqx.partition(net, trainable_leaves(net))
+    flat, back = jax.flatten_util.ravel_pytree(moving)
+    times = jnp.array([0.0, 3.0])
+
+    @jax.jit
+    def loss(x):
+        options = {"save": times[1:], "solver": "dopri8", "rtol": 1e-11, "atol": 1e-13}
+        outputs = eqx.combine(back(x), fixed).solve(jnp.full((2, 1, 2), 0.4), times, **options).outputs
+        return jnp.sum((outputs - 0.2) ** 2) / 5
+
+    along = jax.random.normal(jax.random.key(5), flat.shape)
+    slope = (loss(flat + 1e-5 * along) - loss(flat - 1e-5 * along)) / 2e-5
+    mine = jax.flatten_util.ravel_pytree(exact)[0] @ along
+    assert abs(float(slope / mine) - 1) < 1e-7
+
+
+@pytest.mark.x64
+@pytest.mark.nightly
+def test_the_network_run_backwards_gives_a_gradient_over_a_few_time_constants():
+    net = make(initial=0.5)
+    now = trial_of(net, 20)
+    short = ex.rules.ContinuousAdjoint(adjoint="backsolve", rtol=1e-9, atol=1e-11).value_and_grad(net, now)[1]
+    exact = ex.rules.ContinuousAdjoint(rtol=1e-9, atol=1e-11).value_and_grad(net, now)[1]
+    assert apart(short, exact) < 1e-5
+    with pytest.raises(Exception, match="time constants"):
+        jax.block_until_ready(ex.rules.ContinuousAdjoint(adjoint="backsolve").value_and_grad(net, trial_of(net, 200)))
+
+
+def test_the_network_run_backwards_is_refused_over_many_time_constants():
+    """T9."""
+    with pytest.raises(ArgumentError, match="time constants"):
+        make().solve(jnp.zeros((200, 1, 2)), 0.1 * jnp.arange(200.0), adjoint="backsolve")
+
+
+@pytest.mark.unchecked
+def test_what_has_no_continuous_time_is_refused():
+    times, inputs = jnp.arange(3.0), jnp.zeros((3, 1, 2))
+    spiking = ex.Network(
+        {"x": ex.neurons.LIF(3)}, [ex.Dense("input", "x")], inputs={"input": 2}, outputs="x", key=jax.random.key(0)
+    )
+    with pytest.raises(NetworkError, match="LIF has no derivative"):
+        spiking.solve(inputs, times)
+    late = ex.Network(
+        {"x": ex.neurons.Rate(3)},
+        [ex.Dense("input", "x", delay=2)],
+        inputs={"input": 2},
+        outputs="x",
+        key=jax.random.key(0),
+    )
+    with pytest.raises(NetworkError, match="delays"):
+        late.solve(inputs, times)
+    net = make()
+    for wrong, options in (
+        ("increasing", {"times": times[::-1]}),
+        ("shape", {"times": jnp.arange(4.0)}),
+        ("solver", {"times": times, "solver": "rk"}),
+        ("population", {"times": times, "record": ["other"]}),
+    ):
+        with pytest.raises((ArgumentError, ex.errors.EngraxError), match=wrong):
+            net.solve(inputs, **options)
+
+
+def test_lbfgs_asks_again_within_a_step():
+    """`fit` drives an optimiser with a line search: it finds another network's outputs."""
+    net = make(units=3)
+    inputs = jnp.zeros((30, 1, 2))
+    target = make(units=3, key=5).run(inputs).outputs
+
+    class One(ex.tasks.DrawnTask):
+        name = "one"
+        metric = "loss"
+
+        def score(self, outputs, trial):
+            return jnp.mean((outputs - trial.targets) ** 2)
+
+        input_size, output_size, dt = 2, 3, 0.1
+        trials: int = 1
+        validation_trials: int = 1
+
+        def draw(self, keys):
+            return ex.Trial(jnp.broadcast_to(inputs, (30, len(keys), 2)), jnp.broadcast_to(target, (30, len(keys), 3)))
+
+    task = One()
+    first = ex.fit(net, task, ex.rules.BPTT(), optax.lbfgs(), 30, batch=1, progress=False)
+    other = ex.fit(net, task, ex.rules.BPTT(), optax.sgd(0.1), 30, batch=1, progress=False)
+    assert first.losses[-1] < 0.5 * other.losses[-1]
+    assert np.all(np.diff(first.losses) <= 1e-7)
+
+
+@pytest.mark.x64
+@pytest.mark.parametrize("kind", ["clamp", "nudge"])
+def test_a_forced_unit_follows_its_teacher(kind):
+    def network(forcing):
+        return ex.Network(
+            {"out": ex.neurons.ForcedCTRNN(2, forcing=forcing, kind=kind)},
+            [
+                ex.Masked("teacher", "out.teacher", mask="identity", weight=jnp.ones((2, 2)), trainable=False),
+                ex.Dense("out", "out.net", weight=jnp.array([[0.3, -1.0], [1.0, 0.4]])),
+            ],
+            inputs={"teacher": 2},
+            outputs="out.free",
+            dt=0.1,
+        )
+
+    wanted = 0.5 + 0.3 * jnp.sin(jnp.arange(40.0)[:, None, None] / 5 + jnp.arange(2.0)[None, None])
+    none, some = network(0.0), network(1.0 if kind == "clamp" else 8.0)
+    free = none.run(wanted).outputs
+    held = some.run(wanted, record=["out.rate"])["out.rate"]
+    assert (
+        float(jnp.abs(held - wanted).max()) < (1e-12 if kind == "clamp" else 0.2) < float(jnp.abs(free - wanted).max())
+    )
+    if kind == "clamp":
+        # What it would have been by itself, from where the teacher had put it.
+        before = jnp.concatenate([jnp.full((1, 1, 2), 0.5), wanted[:-1]])
+        weight = some.projections["out->out.net"].weight
+        slope = jax.nn.sigmoid(before @ weight.T) - before
+        np.testing.assert_allclose(some.run(wanted).outputs, before + 0.1 * slope, atol=1e-12)
