@@ -9,8 +9,10 @@ import optax
 import pytest
 
 import engrax as ex
+from engrax import tasks
 from engrax.errors import ArgumentError, NetworkError, RuleError
 from engrax.network import trainable_leaves
+from engrax.testing import check_task
 
 pytest.importorskip("diffrax", reason="needs the extra continuous")
 
@@ -228,6 +230,47 @@ def test_lbfgs_asks_again_within_a_step():
     other = ex.fit(net, task, ex.rules.BPTT(), optax.sgd(0.1), 30, batch=1, progress=False)
     assert first.losses[-1] < 0.5 * other.losses[-1]
     assert np.all(np.diff(first.losses) <= 1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("orbit", {}), ("orbit", {"shape": "eight", "angles": 8}), ("xor", {"horizon": 4.0})]
+)
+def test_the_contract_of_trajectories(name, settings):
+    check_task(tasks.get(name, **settings))
+
+
+def test_orbits_are_pearlmutters():
+    task = tasks.get("orbit")
+    trial = task.sample(jax.random.key(0), 2)
+    assert trial.inputs.shape == (370, 2, 1) and not np.any(trial.inputs)
+    mask = np.asarray(trial.mask[:, 0])
+    # Step k is due at time (k + 1) dt: the target begins at 5, leftmost, and is there again a turn later.
+    assert mask.sum() == 321 and mask[49] == 1 and mask[48] == 0
+    for step in (49, 209, 369):
+        np.testing.assert_allclose(trial.targets[step, 0], [0.25, 0.5], atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(trial.targets[49:, 0] - 0.5, axis=-1), 0.25, rtol=1e-5)
+    # The eight begins where it crosses itself, half a turn later and after a whole one.
+    eight = tasks.get("orbit", shape="eight").sample(jax.random.key(0), 1)
+    for step in (49, 129, 209):
+        np.testing.assert_allclose(eight.targets[step, 0], [0.5, 0.5], atol=1e-5)
+    assert float(jnp.ptp(eight.targets[..., 0])) == pytest.approx(0.6, rel=1e-2)
+    turned = tasks.get("orbit", shape="eight", angles=8)
+    (shown,), (between,) = (list(turned.batches(split, 8)) for split in ("train", "test"))
+    np.testing.assert_allclose(between.inputs[0, 0], [np.cos(np.pi / 8), np.sin(np.pi / 8)], rtol=1e-6)
+    quarter, none = shown.targets[:, 2] - 0.5, shown.targets[:, 0] - 0.5
+    np.testing.assert_allclose(quarter, jnp.stack([-none[:, 1], none[:, 0]], axis=-1), atol=1e-6)
+
+
+def test_xor_is_due_for_a_while():
+    task = tasks.get("xor")
+    (trial,) = task.batches("test", 4)
+    assert trial.inputs.shape == (30, 4, 2) and trial.targets[0, :, 0].tolist() == [0, 1, 1, 0]
+    assert np.asarray(trial.mask).sum(axis=0).tolist() == [11] * 4
+    assert float(task.score(trial.targets, trial)) == 0
+    late = trial.targets.at[:19].set(7.0)
+    assert float(task.metrics(late, trial)["right"]) == 1
+    assert float(task.metrics(late.at[25, 1].set(0.3), trial)["right"]) == 0.75
+    assert sorted(map(tuple, task.sample(jax.random.key(4), 4).inputs[0].tolist())) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 @pytest.mark.x64
