@@ -2,6 +2,15 @@
 
 from .alignment import Alignment, Angle, alignment, reference_rule
 from .confusion import confusion
+from .dynamics import (
+    FixedPoints,
+    LimitCycle,
+    fixed_points,
+    limit_cycle,
+    lyapunov_spectrum,
+    phase_response,
+    vector_field,
+)
 from .eligibility import eligibility_traces
 from .escape import Slope, check_escape, escape_slopes
 from .side_by_side import SideBySide, side_by_side
@@ -10,6 +19,8 @@ from .signals import learning_signals
 __all__ = [
     "Alignment",
     "Angle",
+    "FixedPoints",
+    "LimitCycle",
     "SideBySide",
     "Slope",
     "alignment",
@@ -17,7 +28,12 @@ __all__ = [
     "confusion",
     "eligibility_traces",
     "escape_slopes",
+    "fixed_points",
     "learning_signals",
+    "limit_cycle",
+    "lyapunov_spectrum",
+    "phase_response",
     "reference_rule",
     "side_by_side",
+    "vector_field",
 ]

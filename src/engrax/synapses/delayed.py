@@ -10,6 +10,9 @@ so that the current is differentiable by d. A wide Gaussian feels events that ar
 narrow one is a delay; its width sigma falls while a network is trained (Hammouamri, Khalfaoui-Hassani & Masquelier
 2024). With one tap for each delay they are what `delay=` does.
 
+Graded outputs have values between their steps: with kernel="linear" a delay reads on the straight line between its two
+neighbours, g_k(d) = max(0, 1 - |k - d|), and its slope is that of what it reads (Pearlmutter 1989's mutable delays).
+
 Taps are kept in the order of a history, oldest first: tap r reads max_delay - r steps back.
 """
 
@@ -24,7 +27,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from .._checks import finite
-from ..errors import ArgumentError, NetworkError
+from ..errors import ArgumentError, NetworkError, unknown
 from .projection import Projection, _array, drive, fan_out, outer, transpose
 
 # So narrow that the taps beside a whole delay underflow to nothing, in either precision.
@@ -48,6 +51,8 @@ class Delayed(Projection):
         sigma: width of the Gaussian, steps, in the end.
         anneal: updates over which the width falls to `sigma`, by the same factor each; 0: it is `sigma` from the start.
         sigma_start: the width before the first of them; None: half of `max_delay`, as published.
+        kernel: "gaussian", or "linear" between the two steps around a delay, for outputs that change slowly; it has no
+            width.
         delay: the shortest delay, steps; None: 1 within a strongly connected component, else 0.
         pre, post and the rest: as for `Projection`, but for `reverse`.
 
@@ -77,6 +82,7 @@ class Delayed(Projection):
     max_delay: int = eqx.field(static=True)
     anneal: int = eqx.field(static=True)
     widths: tuple[float, float] = eqx.field(static=True)
+    kernel: str = eqx.field(static=True)
     delays_given: bool = eqx.field(static=True)
 
     def __init__(
@@ -89,6 +95,7 @@ class Delayed(Projection):
         sigma: float = 0.5,
         anneal: int = 0,
         sigma_start: float | None = None,
+        kernel: str = "gaussian",
         **options: Any,
     ) -> None:
         super().__init__(pre, post, **options)
@@ -98,7 +105,11 @@ class Delayed(Projection):
                 raise ArgumentError(f"{what}: {argument} must be an integer of at least {least}, got {value!r}.")
         if self.reverse:
             raise ArgumentError(f"{what}: it has delays, so it cannot read its source in reversed time.")
-        self.max_delay, self.anneal = int(max_delay), int(anneal)
+        if kernel not in ("gaussian", "linear"):
+            raise unknown(f"{what}: kernel", kernel, ("gaussian", "linear"))
+        if kernel == "linear" and (anneal or sigma != 0.5):
+            raise ArgumentError(f"{what}: sigma= and anneal= are of kernel='gaussian'; kernel='linear' has no width.")
+        self.max_delay, self.anneal, self.kernel = int(max_delay), int(anneal), kernel
         end = finite(f"{what}: sigma", sigma, 0, exclusive=True)
         if sigma_start is not None and not anneal:
             raise ArgumentError(f"{what}: sigma_start has no meaning without anneal=, the updates that it falls over.")
@@ -147,7 +158,10 @@ class Delayed(Projection):
         """What each tap takes of its source, for every delay."""
         assert self.delays is not None and self.sigma is not None
         back = self.max_delay - jnp.arange(self.reach + 1).astype(self.delays.dtype)
-        apart = (back.reshape(-1, *[1] * self.delays.ndim) - self.delays[None]) / self.sigma
+        apart = back.reshape(-1, *[1] * self.delays.ndim) - self.delays[None]
+        if self.kernel == "linear":
+            return jnp.maximum(1 - jnp.abs(apart), 0)
+        apart = apart / self.sigma
         return jax.nn.softmax(-apart * apart / 2, axis=0)
 
     def synapses(self) -> Float[Array, "*ports post pre"]:

@@ -130,13 +130,15 @@ def _late(net: Network, projection: Delayed, sent: Sequence[Any], local: bool, e
     least, weight, delays, sigma = projection.delay or 0, projection.weight, projection.delays, projection.sigma
     assert weight is not None and delays is not None and sigma is not None
     steps = range(least, projection.max_delay + 1)
-    gauss = [jnp.exp(-((k - delays) ** 2) / (2 * sigma**2)) for k in steps]
-    whole, current = sum(gauss), None
+    shares = [jnp.exp(-((k - delays) ** 2) / (2 * sigma**2)) for k in steps]
+    if projection.kernel == "linear":
+        shares = [jnp.where(jnp.abs(k - delays) < 1, 1 - jnp.abs(k - delays), 0) for k in steps]
+    whole, current = sum(shares), None
     if not projection.autapses:
         weight = weight * jnp.broadcast_to(1 - jnp.eye(weight.shape[-1], dtype=weight.dtype), weight.shape)
     onto_readout = projection.post in ends and projection.pre not in ends
     told = local and onto_readout and f"{projection.post}->{projection.pre}" in net.feedback
-    for k, share in zip(steps, gauss, strict=True):
+    for k, share in zip(steps, shares, strict=True):
         tap = weight * jnp.broadcast_to(share / whole, weight.shape)
         pre = jax.lax.stop_gradient(sent[k]) if local and (told or not onto_readout) else sent[k]
         more = pre @ tap.T if tap.ndim == 2 else jnp.stack([pre @ w.T for w in tap], axis=1)
