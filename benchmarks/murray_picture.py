@@ -27,8 +27,8 @@ def main() -> None:
     lines = (ROOT / "results" / "finished" / "murray2019-periodic.jsonl").read_text().splitlines()
     runs = {}
     for entry in map(json.loads, lines):
-        label, periods, rate, *kind = entry["run"].rsplit("-", 6) if "e-" not in entry["run"] else (None,) * 7
-        if label and kind == [str(TRIALS), str(UNITS), str(SEEDS), "0"]:
+        label, periods, rate, *kind = entry["run"].rsplit("-", 6)
+        if kind == [str(TRIALS), str(UNITS), str(SEEDS), "0"]:
             runs[label, int(periods), float(rate)] = entry["found"]
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     (first, second), (third, fourth) = figure.subplots(2, 2)
@@ -77,7 +77,8 @@ def _overlaps(axis: Any, runs: dict[tuple[str, int, float], dict[str, Any]]) -> 
         axis.fill_between(trials, low, high, color=colour, alpha=0.2, lw=0)
     axis.axhline(0, color="#777777", lw=0.8)
     axis.set(xlabel="trials", ylabel="cosine of readout and feedback", title="the readout turns towards the feedback")
-    axis.legend(frameon=False)
+    axis.set_ylim(top=1.05)
+    axis.legend(frameon=False, ncols=2, loc="upper center")
 
 
 def _curves(axis: Any, runs: dict[tuple[str, str], dict[str, Any]], title: str) -> None:

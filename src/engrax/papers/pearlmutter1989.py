@@ -49,9 +49,11 @@ def network(hidden: int, outputs: int = 2, inputs: int = 1) -> Network:
     return Network(populations, projections, inputs={"input": inputs}, outputs="out", dt=DT, key=jax.random.key(0))
 
 
-def optimizer(rate: float) -> optax.GradientTransformation:
-    """Adam with clipped gradients: second-order optimisers stall on the figure eight."""
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+def optimizer(rate: float, steps: int | None = None) -> optax.GradientTransformation:
+    """Adam with clipped gradients: second-order optimisers stall on the figure eight. With `steps` its rate falls to
+    nothing over so many."""
+    falling = rate if steps is None else optax.cosine_decay_schedule(rate, steps)
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(falling))
 
 
 def remembered(path: Path, make: Callable[[], tuple[Network, dict[str, Any]]], empty: Network) -> Any:
@@ -101,7 +103,9 @@ def eights(hidden: int, folder: Path, say: Callable[[str], None], share: int = 1
             tasks = [get("orbit", shape="eight", horizon=h) for h in HORIZONS]
             start = network(hidden).initialize(jax.random.fold_in(jax.random.key(1), seed))
             # No loss is below zero: every stage has its time.
-            runs = curriculum(start, tasks, BPTT(), optimizer(EIGHT["rate"]), steps, until=0.0, batch=1, progress=False)
+            runs = curriculum(
+                start, tasks, BPTT(), optimizer(EIGHT["rate"], steps), steps, until=0.0, batch=1, progress=False
+            )
             if runs[-1].interrupted:
                 raise KeyboardInterrupt
             return runs[-1].network, {"rmse": float(runs[-1].test["rmse"][0]), "seconds": sum(r.seconds for r in runs)}
@@ -211,20 +215,27 @@ class Pearlmutter1989Gradient(Experiment):
 
 
 class Pearlmutter1989XOR(Experiment):
-    """Exclusive or in time with one hidden unit, by L-BFGS."""
+    """Exclusive or in time with one hidden unit, by gradient descent with momentum; L-BFGS beside it."""
 
     paper, name, source = PAPER, "xor", f"{SOURCE}, simulations"
 
     def run(self, quick: bool, folder: Path, say: Callable[[str], None]) -> Found:
-        seeds, steps = (2, 20) if quick else (10, 400)
-        options: dict[str, Any] = {"batch": 4, "seeds": seeds, "progress": False, "validate_every": steps}
-        run = fit(network(3, 1, 2), get("xor"), BPTT(), optax.lbfgs(), steps, **options)
-        errors = [float(x) for x in run.test["rmse"]]
-        reached = sum(e < 0.1 for e in errors)
-        measured = {"rmse": [round(e, 4) for e in errors], "below 0.1": reached}
-        why = f"{reached} of {seeds} networks have a root mean squared error below 0.1; the bar is 8 of 10"
+        seeds = 2 if quick else 10
+        ways = {"momentum": (optax.sgd(1.0, momentum=0.9), 3000), "L-BFGS": (optax.lbfgs(), 400)}
+        measured: dict[str, Any] = {}
+        seconds = 0.0
+        for name, (way, steps) in ways.items():
+            steps = 20 if quick else steps
+            options: dict[str, Any] = {"batch": 4, "seeds": seeds, "progress": False, "validate_every": steps}
+            run = fit(network(3, 1, 2), get("xor"), BPTT(), way, steps, **options)
+            seconds += run.seconds
+            errors = [float(x) for x in run.test["rmse"]]
+            measured[f"rmse by {name}"] = [round(e, 4) for e in errors]
+            measured[f"below 0.1 by {name}"] = sum(e < 0.1 for e in errors)
+        reached = measured["below 0.1 by momentum"]
+        why = f"{reached} of {seeds} networks have a root mean squared error below 0.1 by momentum; the bar is 8 of 10"
         verdict = "untested" if quick else "holds" if reached >= 8 else "fails"
-        return Found(measured, verdict, f"{steps} updates; {why}", seeds=seeds, seconds=run.seconds)
+        return Found(measured, verdict, why, seeds=seeds, seconds=seconds)
 
 
 class Pearlmutter1989Circle(Experiment):
