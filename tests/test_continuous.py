@@ -197,6 +197,15 @@ def test_the_network_run_backwards_is_refused_over_many_time_constants():
         make().solve(jnp.zeros((200, 1, 2)), 0.1 * jnp.arange(200.0), adjoint="backsolve")
 
 
+def test_events_are_inputs_too():
+    net = make(initial=0.5)
+    raster = (jax.random.uniform(jax.random.key(2), (30, 2, 2)) < 0.3).astype(jnp.float32)
+    times, hold = 0.1 * jnp.arange(30.0), {"interpolation": "hold"}
+    np.testing.assert_array_equal(
+        net.solve(ex.Events.of(raster), times, **hold).outputs, net.solve(raster, times, **hold).outputs
+    )
+
+
 @pytest.mark.unchecked
 def test_what_has_no_continuous_time_is_refused():
     times, inputs = jnp.arange(3.0), jnp.zeros((3, 1, 2))

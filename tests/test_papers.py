@@ -65,7 +65,7 @@ def test_papers_are_shown_and_given_as_json() -> None:
         ("bellec2002", "bellec2020"),
         ("bellec2020/onlin", "Did you mean 'online'"),
         ("baldi1991/descent", "no experiment for this yet"),
-        ("pearlmutter1989", "no experiment for this yet"),
+        ("zuege2023", "no experiment for this yet"),
     ],
 )
 def test_what_is_not_there_is_named(target: str, message: str) -> None:

@@ -11,10 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Num, PyTree
 
 from .._checks import as_array, finite
 from ..errors import ArgumentError, NetworkError, unknown
+from ..events import dense
 from ..neurons import Neuron, variable
 from ..parameter import resolve
 from .network import Network, NetworkState, Record
@@ -50,7 +51,7 @@ class Sampled(eqx.Module):
 
 def solve(
     net: Network,
-    inputs: PyTree[Float[Array, "time batch _"]],
+    inputs: PyTree[Num[Array, "time batch _"]],
     times: Float[Array, " time"],
     save: Float[Array, " saved"] | None,
     state: NetworkState | None,
@@ -88,7 +89,7 @@ def solve(
             raise unknown("population", name.partition(".")[0], net.populations)
     if adjoint == "backsolve":
         times = _within_horizon(net, times)
-    held = Sampled(times, {n: x.astype(net.dtype) for n, x in given.items()}, interpolation)
+    held = Sampled(times, {n: dense(x, net.dtype).astype(net.dtype) for n, x in given.items()}, interpolation)
     start = net.init_state(batch) if state is None else state
     options = (
         solver,

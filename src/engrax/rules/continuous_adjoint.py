@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import RuleError
+from ..events import dense
 from ..network import Network, trainable_leaves
 from ..parameter import choice
 from ..trial import Trial
@@ -56,7 +57,8 @@ class ContinuousAdjoint(Rule):
         dt = next(iter(net.populations.values())).dt
         steps = dt * jnp.arange(trial.steps + 1).astype(net.dtype)
         # One sample more, so that the last input is held to the end.
-        inputs = {n: jnp.concatenate([x, x[-1:]]) for n, x in net.check_inputs(trial.inputs).items()}
+        given = {n: dense(x, net.dtype).astype(net.dtype) for n, x in net.check_inputs(trial.inputs).items()}
+        inputs = {n: jnp.concatenate([x, x[-1:]]) for n, x in given.items()}
 
         def loss(moving: Network) -> Array:
             whole = eqx.combine(moving, fixed)
