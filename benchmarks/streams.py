@@ -149,7 +149,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "streams.json")
     options = parser.parse_args()
     report = json.loads(options.out.read_text()) if options.out.exists() else {}
-    made = origin("online rules on streams (Marschall et al. 2020)", f"python benchmarks/streams.py {options.part}")
+    shorter = "" if options.steps == STEPS else f" --steps {options.steps}"
+    command = f"python benchmarks/streams.py {options.part}{shorter}"
+    made = origin("online rules on streams (Marschall et al. 2020)", command)
 
     def keep(value: Any) -> None:
         report.update({options.part: {**value, **made}, "floors of add": list(get("add").floors)})

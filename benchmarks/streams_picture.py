@@ -20,9 +20,13 @@ FLOORS = ("nothing known", "first dependency known", "both known")
 
 def main() -> None:
     report = json.loads((ROOT / "results" / "streams.json").read_text())
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.8), constrained_layout=True)
-    learning(left, report["add"], report["floors of add"])
-    figure.colorbar(matrix(right, report["alignment"]), ax=right, shrink=0.8, label="mean cosine of gradients")
+    parts = [part for part in ("add", "alignment") if part in report]
+    figure, panels = plt.subplots(1, len(parts), figsize=(5.8 * len(parts), 4.8), layout="constrained", squeeze=False)
+    for axes, part in zip(panels[0], parts, strict=True):
+        if part == "add":
+            learning(axes, report["add"], report["floors of add"])
+        else:
+            figure.colorbar(matrix(axes, report["alignment"]), ax=axes, shrink=0.8, label="mean cosine of gradients")
     figure.savefig(ROOT / "docs" / "images" / "streams.png", dpi=110)
 
 
