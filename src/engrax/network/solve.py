@@ -83,6 +83,8 @@ def solve(
             f"times must have shape ({steps},), one for each of two or more samples, got {times.shape}."
         )
     save = times if save is None else _increasing("save", save, net)
+    if not isinstance(save, jax.core.Tracer) and not isinstance(times, jax.core.Tracer) and save[0] < times[0]:
+        raise ArgumentError(f"save must not begin before times, at {float(times[0]):g}.")
     names = tuple(record)
     for name in names:
         if name.partition(".")[0] not in net.populations:
@@ -160,16 +162,14 @@ def _solved(
     """States and outputs at the times to save."""
     diffrax = _diffrax()
     solver, adjoint, step, rtol, atol, max_steps = options
-    first, last = jnp.minimum(held.times[0], save[0]), save[-1]
     control = diffrax.ConstantStepSize() if step else diffrax.PIDController(rtol=rtol, atol=atol)
-    jumps = held.times if held.interpolation == "hold" and not step else None
-    if jumps is not None:
-        control = diffrax.ClipStepSizeController(control, jump_ts=jumps)
+    if held.interpolation == "hold" and not step:
+        control = diffrax.ClipStepSizeController(control, jump_ts=held.times)
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, states, given: field(given[0], states, given[1](t))[0]),
         getattr(diffrax, SOLVERS[solver])(),
-        first,
-        last,
+        held.times[0],
+        save[-1],
         step,
         start,
         (net, held),
