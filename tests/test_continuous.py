@@ -227,6 +227,7 @@ def test_what_has_no_continuous_time_is_refused():
     for wrong, options in (
         ("increasing", {"times": times[::-1]}),
         ("shape", {"times": jnp.arange(4.0)}),
+        ("not begin before", {"times": times, "save": times - 1}),
         ("solver", {"times": times, "solver": "rk"}),
         ("population", {"times": times, "record": ["other"]}),
     ):

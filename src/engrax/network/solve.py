@@ -83,8 +83,9 @@ def solve(
             f"times must have shape ({steps},), one for each of two or more samples, got {times.shape}."
         )
     save = times if save is None else _increasing("save", save, net)
-    if not isinstance(save, jax.core.Tracer) and not isinstance(times, jax.core.Tracer) and save[0] < times[0]:
-        raise ArgumentError(f"save must not begin before times, at {float(times[0]):g}.")
+    concrete = not isinstance(save, jax.core.Tracer) and not isinstance(times, jax.core.Tracer)
+    if concrete and np.asarray(save)[0] < np.asarray(times)[0]:
+        raise ArgumentError(f"save must not begin before the first of times, {np.asarray(times)[0]:g}.")
     names = tuple(record)
     for name in names:
         if name.partition(".")[0] not in net.populations:

@@ -13,6 +13,7 @@ like a synapse, with pre = 1 and its own column. Axes: (state, batch, port, unit
 where all units share the number.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -158,18 +159,24 @@ def start(net: Network, source: Source, batch: int, pre: int) -> list[Array]:
         ports = len(source.ports)
         units = [1 if alike else neuron.size for alike in shared(net, source.population)]
         return [jnp.zeros((batch, ports, n, pre), net.dtype) for n in units]
+
+    def initial(neuron: Neuron) -> list[Array]:
+        floats = jax.tree.leaves(split_state(neuron.init_state())[0])
+        return [jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats]
+
+    moved = _by_parameter(net, source, initial)
+    return [jnp.broadcast_to(x[None, None, :, None], (batch, 1, neuron.size, 1)) for x in moved]
+
+
+def _by_parameter(net: Network, source: Source, make: Callable[[Neuron], Any]) -> Any:
+    """The derivative of what `make` finds of a source's population by the source's parameter, unit by unit."""
+    neuron = net.populations[source.population]
     own, rest = split_parameters(neuron)
     leaves, treedef = jax.tree.flatten(own)
     wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
     tangents = [jnp.ones_like(x) if i == int(source.key) else jnp.zeros_like(x) for i, x in enumerate(wide)]
-
-    def initial(*values: Array) -> list[Array]:
-        state = eqx.combine(jax.tree.unflatten(treedef, list(values)), rest).init_state()
-        floats = jax.tree.leaves(split_state(state)[0])
-        return [jnp.broadcast_to(x, (neuron.size,)).astype(net.dtype) for x in floats]
-
-    moved = jax.jvp(initial, tuple(wide), tuple(tangents))[1]
-    return [jnp.broadcast_to(x[None, None, :, None], (batch, 1, neuron.size, 1)) for x in moved]
+    made = lambda *values: make(eqx.combine(jax.tree.unflatten(treedef, list(values)), rest))
+    return jax.jvp(made, tuple(wide), tuple(tangents))[1]
 
 
 def sets_first_output(net: Network, source: Source) -> bool:
@@ -184,16 +191,8 @@ def start_output(net: Network, source: Source) -> Array:
     neuron = net.populations[source.population]
     if type(neuron).init_output is Neuron.init_output:
         return jnp.zeros(neuron.size, net.dtype)
-    own, rest = split_parameters(neuron)
-    leaves, treedef = jax.tree.flatten(own)
-    wide = [jnp.broadcast_to(x, (neuron.size,)) for x in leaves]
-    tangents = [jnp.ones_like(x) if i == int(source.key) else jnp.zeros_like(x) for i, x in enumerate(wide)]
-
-    def first(*values: Array) -> Array:
-        before = eqx.combine(jax.tree.unflatten(treedef, list(values)), rest).init_output()
-        return jnp.broadcast_to(before, (neuron.size,)).astype(net.dtype)
-
-    return jax.jvp(first, tuple(wide), tuple(tangents))[1]
+    first = lambda neuron: jnp.broadcast_to(neuron.init_output(), (neuron.size,)).astype(net.dtype)
+    return _by_parameter(net, source, first)  # type: ignore[no-any-return]
 
 
 def advance(block: Array, eps: list[Array], columns: list[int], pre: Array, row: int) -> tuple[list[Array], Array]:

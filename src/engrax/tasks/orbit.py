@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..errors import TaskError
 from ..trial import Trial
+from .scoring import mean_squared_error
 from .settings import check_batch, check_split, integer, number, word
 from .task import Split, Task
 
@@ -116,9 +117,7 @@ class Orbit(Task):
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Mean squared error over outputs, and steps that have a target."""
-        assert trial.mask is not None
-        squares = jnp.mean((outputs - trial.targets) ** 2, axis=-1)
-        return jnp.sum(squares * trial.mask) / jnp.sum(trial.mask)
+        return mean_squared_error(outputs, trial)
 
     def metrics(
         self, outputs: Float[Array, "time batch outputs"], trial: Trial
