@@ -35,7 +35,7 @@ def parts(request, mine):
     """Builds a recipe by name; those on recordings need the real data."""
 
     def make(name, *changes, rule=None):
-        if name.startswith(("yin2021/", "fsdd")):
+        if name.startswith(("yin2021/", "fsdd", "latency")):
             request.getfixturevalue("data")
         path = (f"task.path={str(mine)!r}",) if name == "npz" else ()
         return build(recipes.load(name, (*path, *changes), rule))
@@ -47,7 +47,7 @@ def test_the_recipes_that_come_with_engrax():
     speech = {"fsdd", "fsdd_bidirectional", "fsdd_lstm", "fsdd_strings"}
     worlds = {"cartpole", "catch", "gym", "pong", "reaching", "reward_evidence"}
     murray = {"add", "mimic", "periodic", "ready_set_go", "syllables"}
-    own = {"digits", "evidence", "npz", "pattern", "store_recall", *murray, *speech, *worlds}
+    own = {"digits", "evidence", "latency_mnist", "npz", "pattern", "store_recall", *murray, *speech, *worlds}
     assert {name for name in recipes.names() if "/" not in name} == own
     for name in recipes.names():
         assert recipes.load(name).description

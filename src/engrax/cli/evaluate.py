@@ -56,7 +56,7 @@ def measured(run: Path, split: Split) -> tuple["Stored", dict[str, Any], "Bill"]
     stored = load_run(run)
     many = stored.networks is not None
     nets = stored.networks if stored.networks is not None else stored.network
-    figures, bill = meter(nets, stored.built.task, split.value, stored.built.training.batch, many)
+    figures, bill = meter(nets, stored.built.task, split.value, stored.built.training.batch, many, stored.built.rule)
     return stored, figures, bill
 
 

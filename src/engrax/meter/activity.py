@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from ..events import Events
 from ..network import Network, Record
+from ..network.event_driven import EventRecord
 from ..trial import Trial
 
 Counts = Float[Array, " units"] | np.ndarray
@@ -31,13 +32,13 @@ class Activity(NamedTuple):
     graded: dict[str, Array | np.ndarray]
 
 
-def observe(net: Network, trial: Trial, record: Record) -> Activity:
+def observe(net: Network, trial: Trial, record: Record | EventRecord) -> Activity:
     """The activity in one batch. Pure; `record` must hold the output of every population that sends events.
 
     Args:
         net: the network.
         trial: what it was shown.
-        record: what `net.run(trial.inputs, record=...)` gave.
+        record: what `net.run` or `net.run_events` gave.
     """
     valid = trial.valid()[..., None]
 

@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from ..events import Events
 from ..network import Network, Record
+from ..network.event_driven import EventRecord
 from ..neurons import variables
 from ..parameter import Parameter, resolve
 from ..synapses import AveragePool, Quantised
@@ -69,7 +70,7 @@ def watched(net: Network) -> tuple[str, ...]:
     return (*_activations(net), *membranes)
 
 
-def workload(net: Network, trial: Trial, record: Record) -> Workload:
+def workload(net: Network, trial: Trial, record: Record | EventRecord) -> Workload:
     """The workload of one batch. Pure.
 
     Args:

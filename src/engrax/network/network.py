@@ -5,7 +5,7 @@ It is a pytree. `run` steps it over whole sequences; rules differentiate it; `tr
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -28,6 +28,9 @@ from .validate import (
     edges_of,
     split_variable,
 )
+
+if TYPE_CHECKING:
+    from .event_driven import EventRecord
 
 
 class Feedback(eqx.Module):
@@ -297,6 +300,36 @@ class Network(eqx.Module):
         options: dict[str, Any] = {"solver": solver, "adjoint": adjoint, "interpolation": interpolation}
         limits: dict[str, Any] = {"step": step, "rtol": rtol, "atol": atol, "max_steps": max_steps}
         return solve(self, inputs, times, save, state, record, **options, **limits)
+
+    def run_events(
+        self,
+        inputs: PyTree[Num[Array, "time batch _"]],
+        *,
+        record: Iterable[str] = (),
+        max_spikes: int = 1000,
+        pending: int = 64,
+    ) -> "EventRecord":
+        """Run from event to event, in closed form between them: spikes come at exact times (`CuBaLIF`, `LI`).
+
+        Differentiable in reverse mode, exactly, spike times too, by weights, delays, time constants and thresholds.
+
+        Args:
+            inputs: (time, batch, units), or a dict of these; step k arrives at time k dt, and biases with it.
+            record: "hidden", spikes in each step, or "hidden.voltage", the mean of each step (of `LI` the same).
+            max_spikes: room for spikes, of all units of a trial together.
+            pending: room for spikes of a trial whose arrival is still to come, in networks with delays.
+
+        Returns:
+            EventRecord(outputs, spikes, recorded); from zero state. An event costs what all units cost.
+
+        Raises:
+            NetworkError: a population has no closed form, or a projection cannot be had; the message names it.
+            ArgumentError: an argument is impossible.
+            EquinoxRuntimeError: there were more spikes than room.
+        """
+        from .event_driven import run_events
+
+        return run_events(self, inputs, record, max_spikes, pending)
 
     def step(self, state: NetworkState, x: PyTree[Num[Array, "batch _"]]) -> tuple[NetworkState, PyTree[Array]]:
         """One step: the next state, and the outputs (batch, units) of this step."""

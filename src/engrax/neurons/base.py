@@ -23,9 +23,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from .._checks import finite
-from ..errors import ArgumentError
+from ..errors import ArgumentError, NetworkError
 from ..kernels import Unit
 from ..parameter import is_parameter, positive_integer, resolve
+from .event_unit import EventUnit
 
 State: TypeAlias = PyTree[Array]
 
@@ -126,6 +127,14 @@ class Neuron(eqx.Module):
         """The same dynamics as native loops know them (`kernels.Unit`), for models whose state variables are among
         voltage (or rate), adaptation, synaptic and refractory; None: `step` is the only form."""
         return None
+
+    def event_unit(self) -> EventUnit:
+        """The units between events, in closed form, for `net.run_events`.
+
+        Raises:
+            NetworkError: the model has none.
+        """
+        raise NetworkError(f"{type(self).__name__} has no closed form between events: CuBaLIF and LI have.")
 
     def with_dt(self, dt: float) -> "Neuron":
         """A copy with another time step (milliseconds), which its parameters are told."""

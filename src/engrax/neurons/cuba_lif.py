@@ -18,8 +18,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..errors import NetworkError
 from ..kernels import Unit
 from ..parameter import Value, parameter, resolve
+from .event_unit import EventUnit
 from .lif import LIF, _times
 
 
@@ -67,6 +69,15 @@ class CuBaLIF(LIF):
         voltage = kept + self._drive(membrane, synaptic)
         state = CuBaLIFState(synaptic, voltage, self._count(state.refractory, spiked))
         return state, self._spike(state)
+
+    def event_unit(self) -> EventUnit:
+        """tau dv/dt = -v + i, tau_synapse di/dt = -i: a current of 1 over one step adds dt / tau_synapse to i; with
+        input_scale="one", where a step adds all of both, tau / dt. Resets of both kinds are to 0."""
+        if self.refractory is not None:
+            raise NetworkError("CuBaLIF has a refractory period, which an event-driven run has not.")
+        tau, synapse, threshold = (jnp.broadcast_to(x, self.size) for x in (self.tau, self.tau_synapse, self.threshold))
+        gain = self.dt / synapse if self.input_scale == "leak" else tau / self.dt
+        return EventUnit(tau, synapse, threshold, gain, jnp.ones_like(tau))
 
     def loop(self) -> Unit | None:
         if type(self) is not CuBaLIF:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from ..kernels import Unit
 from ..parameter import Value, choice, parameter
 from .base import Neuron
+from .event_unit import EventUnit
 
 
 class LIState(NamedTuple):
@@ -51,6 +52,11 @@ class LI(Neuron):
 
     def output(self, state: LIState) -> Array:
         return state.voltage
+
+    def event_unit(self) -> EventUnit:
+        tau = jnp.broadcast_to(self.tau, self.size)
+        gain = self.dt / tau if self.input_scale == "leak" else jnp.ones_like(tau)
+        return EventUnit(tau, tau, jnp.full_like(tau, jnp.inf), gain, jnp.zeros_like(tau))
 
     def loop(self) -> Unit | None:
         if type(self) is not LI:

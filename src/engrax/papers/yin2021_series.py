@@ -138,10 +138,14 @@ def _ridge(settings: dict[str, Any]) -> float:
     middle, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     ready = {s: (np.c_[(x - middle) / scale, np.ones(len(x))], y) for s, (x, y) in parts.items()}
     x, y = ready["train"]
-    values, vectors = np.linalg.eigh(x.T @ x)
-    projected = vectors.T @ (x.T @ (np.eye(task.output_size)[y] - 1 / task.output_size))
+    wanted = np.eye(task.output_size)[y] - 1 / task.output_size
     right = lambda split, w: float(np.mean(np.argmax(ready[split][0] @ w, axis=1) == ready[split][1]))
-    weights = [vectors @ (projected / (values[:, None] + penalty)) for penalty in PENALTIES]
+    # Both give the same weights; the smaller of the two products is the one to take apart.
+    wide = x.shape[1] > x.shape[0]
+    values, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
+    projected = vectors.T @ (wanted if wide else x.T @ wanted)
+    found = [vectors @ (projected / (values[:, None] + penalty)) for penalty in PENALTIES]
+    weights = [x.T @ w for w in found] if wide else found
     return right("test", max(weights, key=lambda w: right("validation", w)))
 
 

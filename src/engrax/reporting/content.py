@@ -53,7 +53,7 @@ def from_stored(stored: Stored, history: list[dict[str, Any]]) -> Content:
     """The content of a run's folder; its test trials are measured again for the bill."""
     many = stored.networks is not None
     nets = stored.networks if stored.networks is not None else stored.network
-    _, bill = meter(nets, stored.built.task, "test", stored.built.training.batch, many)
+    _, bill = meter(nets, stored.built.task, "test", stored.built.training.batch, many, stored.built.rule)
     recipe = stored.recipe.model_dump(exclude_none=True)
     title = f"{stored.recipe.task.name} by {stored.recipe.rule.name}"
     return _content(title, stored.network, stored.built.task, bill, history, stored.result, recipe)

@@ -16,10 +16,10 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..errors import RuleError
 from ..events import dense
-from ..network import Network, trainable_leaves
+from ..network import Network, Record, trainable_leaves
 from ..parameter import choice
 from ..trial import Trial
-from .rule import Rule, total_loss
+from .rule import Rule, by_label, total_loss
 
 
 class ContinuousAdjoint(Rule):
@@ -49,32 +49,34 @@ class ContinuousAdjoint(Rule):
     atol: float = eqx.field(static=True, default=1e-8)
     max_steps: int = eqx.field(static=True, default=4096)
 
+    def perform(self, net: Network, trial: Trial, record: tuple[str, ...] = ()) -> Record:
+        steps = net.dt * jnp.arange(trial.steps + 1).astype(net.dtype)
+        # One sample more, so that the last input is held to the end.
+        given = {n: dense(x, net.dtype).astype(net.dtype) for n, x in net.check_inputs(trial.inputs).items()}
+        inputs = {n: jnp.concatenate([x, x[-1:]]) for n, x in given.items()}
+        return net.solve(
+            inputs,
+            steps,
+            save=steps[1:],
+            solver=self.solver,
+            adjoint=self.adjoint,
+            interpolation=self.interpolation,
+            step=self.step,
+            rtol=self.rtol,
+            atol=self.atol,
+            max_steps=self.max_steps,
+            record=record,
+        )
+
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         if self.regularizers:
             raise RuleError("ContinuousAdjoint has no steps whose spikes or rates a regulariser could count: use BPTT.")
         moving, fixed = eqx.partition(net, trainable_leaves(net))
         losses = self.losses(net, trial)
-        dt = next(iter(net.populations.values())).dt
-        steps = dt * jnp.arange(trial.steps + 1).astype(net.dtype)
-        # One sample more, so that the last input is held to the end.
-        given = {n: dense(x, net.dtype).astype(net.dtype) for n, x in net.check_inputs(trial.inputs).items()}
-        inputs = {n: jnp.concatenate([x, x[-1:]]) for n, x in given.items()}
 
         def loss(moving: Network) -> Array:
             whole = eqx.combine(moving, fixed)
-            record = whole.solve(
-                inputs,
-                steps,
-                save=steps[1:],
-                solver=self.solver,
-                adjoint=self.adjoint,
-                interpolation=self.interpolation,
-                step=self.step,
-                rtol=self.rtol,
-                atol=self.atol,
-                max_steps=self.max_steps,
-            )
-            outputs = {whole.output_specs[0].label: record.outputs} if whole.single_output else record.outputs
+            outputs = by_label(whole, self.perform(whole, trial).outputs, "outputs")
             return total_loss(losses, outputs, trial, whole)
 
         return jax.value_and_grad(loss)(moving)

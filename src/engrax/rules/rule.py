@@ -41,7 +41,8 @@ class Rule(eqx.Module):
     Class attributes:
         reference: what the gradient must equal, for `engrax.testing.check_rule`: "full" (reverse mode through
             everything), "local" (recurrent paths cut), or None.
-        engine: what runs the network: "run", step by step, or "solve", in continuous time.
+        engine: what runs the network: "run", step by step, "solve", in continuous time, or "events", from spike to
+            spike. A rule with another engine than "run" brings its `perform`.
     """
 
     reference: ClassVar[str | None] = None
@@ -97,6 +98,10 @@ class Rule(eqx.Module):
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         """What a rule defines: `value_and_grad` after all checks, traced under jit."""
         raise TypeError(f"{type(self).__name__} must define compute(net, trial, key).")
+
+    def perform(self, net: Network, trial: Trial, record: tuple[str, ...] = ()) -> Any:
+        """What the rule's engine makes of a network and a trial: `outputs` and what was recorded, at every step."""
+        return net.run(trial.inputs, record=record)
 
     def work(self, net: Network, trial: Trial) -> Learning:
         """What learning by this rule would cost on a chip, on a mean trial (`meter.learning`).

@@ -79,7 +79,9 @@ def block(
         arrays, losses, finite = jax.lax.fori_loop(0, count, body, start)
         return *eqx.combine(arrays, rest), losses, finite
 
-    return over_seeds(steps, nets, states, keys, in_turn=task.outside) if many else steps(nets, states, keys)
+    # From event to event trials end when they end: side by side every array would be copied at every event.
+    in_turn = task.outside or rule.engine == "events"
+    return over_seeds(steps, nets, states, keys, in_turn=in_turn) if many else steps(nets, states, keys)
 
 
 def train_step(

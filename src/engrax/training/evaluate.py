@@ -13,6 +13,7 @@ from ..meter import Activity, Bill, NeuroBench, Workload, bill, neurobench, obse
 from ..network import Network
 from ..parameter import positive_integer
 from ..rl.surface import surfaced
+from ..rules import Rule
 from ..tasks import Split, Task
 from .block import one_of
 from .check import check_fit
@@ -22,7 +23,13 @@ from .seeds import over_seeds
 RATE, ENERGY = "firing_rate_hz", "energy_joules"
 
 
-def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test", batch: int = 64) -> dict[str, float]:
+def evaluate(
+    run: Run | Network,
+    task: Task | None = None,
+    split: Split = "test",
+    batch: int = 64,
+    rule: Rule | None = None,
+) -> dict[str, float]:
     """What a network reaches on a split of a task.
 
     Args:
@@ -30,6 +37,7 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
         task: the task; None: the run's own.
         split: "train", "validation" or "test".
         batch: trials at a time. It changes memory and speed, not the figures.
+        rule: what runs the network is the engine of this rule; None: of the run's own, of a network `net.run`.
 
     Returns:
         The task's metric by its name ("accuracy", "loss" or "return") and its further ones; for networks with spiking
@@ -46,21 +54,27 @@ def evaluate(run: Run | Network, task: Task | None = None, split: Split = "test"
     net = run.network if isinstance(run, Run) else run
     if task is None and isinstance(run, Run):
         task = run.task
+    if rule is None and isinstance(run, Run):
+        rule = run.rule
     if not isinstance(task, Task):
         raise ArgumentError(f'task must be a task, such as ex.tasks.get("digits"), got {task!r}.')
     positive_integer("batch")(batch)
     check_fit(net, task)
-    return {name: float(value[0]) for name, value in measure(net, task, split, batch, many=False).items()}
+    return {name: float(value[0]) for name, value in measure(net, task, split, batch, many=False, rule=rule).items()}
 
 
-def measure(nets: Network, task: Task, split: Split, batch: int, many: bool) -> dict[str, np.ndarray]:
+def measure(
+    nets: Network, task: Task, split: Split, batch: int, many: bool, rule: Rule | None = None
+) -> dict[str, np.ndarray]:
     """All figures as (seeds,) arrays; `many`: the networks' arrays carry a leading axis of seeds."""
-    return _figures(*_passes(nets, task, split, batch, many), nets, many)
+    return _figures(*_passes(nets, task, split, batch, many, rule), nets, many)
 
 
-def meter(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tuple[dict[str, np.ndarray], Bill]:
+def meter(
+    nets: Network, task: Task, split: Split, batch: int, many: bool, rule: Rule | None = None
+) -> tuple[dict[str, np.ndarray], Bill]:
     """The figures that `measure` gives, and the energy bill of a trial, mean over seeds."""
-    sums, activity = _passes(nets, task, split, batch, many)
+    sums, activity = _passes(nets, task, split, batch, many, rule)
     mean = jax.tree.map(lambda x: np.mean(x, axis=0), activity)
     return _figures(sums, activity, nets, many), bill(one_of(nets, 0, many), mean)
 
@@ -70,9 +84,13 @@ def benchmark(net: Network, task: Task, split: Split, batch: int) -> NeuroBench:
     return neurobench(net, _total(task, split, batch, lambda trial: _work(net, trial, task)))
 
 
-def _passes(nets: Network, task: Task, split: Split, batch: int, many: bool) -> tuple[dict[str, np.ndarray], Activity]:
+def _passes(
+    nets: Network, task: Task, split: Split, batch: int, many: bool, rule: Rule | None
+) -> tuple[dict[str, np.ndarray], Activity]:
     """Sums over the whole split, in double precision, with a leading axis of seeds."""
-    total = _total(task, split, batch, lambda trial: _sums(nets, trial, task, many))
+    # A task knows how to run a network step by step, an environment too.
+    other = None if rule is None or rule.engine == "run" else rule
+    total = _total(task, split, batch, lambda trial: _sums(nets, trial, task, many, other))
     return total if many else jax.tree.map(lambda x: x[None], total)
 
 
@@ -102,12 +120,14 @@ def _figures(sums: dict[str, np.ndarray], activity: Activity, nets: Network, man
 
 
 @eqx.filter_jit
-def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, Array], Activity]:
+def _sums(nets: Network, trial: Any, task: Task, many: bool, rule: Rule | None) -> tuple[dict[str, Array], Activity]:
     """Sums over one batch: figures times weights, weights, and the activity."""
     spiking = tuple(name for name, neuron in nets.populations.items() if neuron.sends_events)
 
     def one(net: Network) -> tuple[dict[str, Array], Activity]:
-        given, record = task.perform(net, trial, spiking)
+        given, record = (
+            task.perform(net, trial, spiking) if rule is None else (trial, rule.perform(net, trial, spiking))
+        )
         weight = task.weight(given)
         figures = {task.metric: task.score(record.outputs, given), **task.metrics(record.outputs, given)}
         sums: dict[str, Array] = {}
@@ -116,7 +136,7 @@ def _sums(nets: Network, trial: Any, task: Task, many: bool) -> tuple[dict[str, 
             sums[name], sums[f"weight.{name}"] = value * items.astype(value.dtype), items
         return sums, observe(net, given, record)
 
-    return over_seeds(one, nets, in_turn=task.outside) if many else one(nets)
+    return over_seeds(one, nets, in_turn=task.outside or rule is not None) if many else one(nets)
 
 
 @eqx.filter_jit

@@ -205,11 +205,12 @@ def fit(
             raise
         chosen = at.best if at.history else at.nets  # nothing validated yet: the network as it is
         shown.say("measuring on test trials")
-        test, energy = meter(chosen, task, "test", batch, many)
+        test, energy = meter(chosen, task, "test", batch, many, rule)
 
     run = finished(
         nets=chosen,
         task=task,
+        rule=rule,
         test=test,
         energy=energy,
         validation=direction(task.metric) * at.top,
@@ -296,7 +297,7 @@ def _check_finite(at: Position, finite: np.ndarray, plan: _Plan) -> None:
 
 def _validate(at: Position, plan: _Plan) -> Position:
     """Measure on validation trials, keep each seed's better network, and add a line to the history."""
-    figures = measure(at.nets, plan.task, "validation", plan.batch, plan.many)
+    figures = measure(at.nets, plan.task, "validation", plan.batch, plan.many, plan.rule)
     scores = direction(plan.task.metric) * figures[plan.task.metric]
     better = scores > at.top  # False for a score that is not a number
     best = choose(jnp.asarray(better if plan.many else better[0]), at.nets, at.best)

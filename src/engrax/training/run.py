@@ -8,6 +8,7 @@ import numpy as np
 
 from ..meter import PRICES, Bill
 from ..network import Network
+from ..rules import Rule
 from ..tasks import Task
 from ..tasks.task import direction
 from .block import one_of
@@ -21,6 +22,7 @@ class Run:
         network: the network that was best on validation trials, over its training and over seeds.
         networks: every seed's best network, arrays stacked along a leading axis; None without seeds.
         task: the task it was trained on.
+        rule: the rule it was trained by.
         history: one dict a validation: step, seconds, loss (mean since the last one), validation figures.
         losses: the training loss of every step, regularisers included, (steps,) or (seeds, steps).
         test: test figures, (seeds,) arrays by name: the metric, the task's further ones, "firing_rate_hz",
@@ -36,6 +38,7 @@ class Run:
     network: Network
     networks: Network | None
     task: Task
+    rule: Rule
     history: list[dict[str, Any]]
     losses: np.ndarray
     test: dict[str, np.ndarray]
