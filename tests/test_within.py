@@ -77,3 +77,5 @@ def test_fit_updates_within_trials_and_says_what_cannot():
     assert np.isfinite(run.losses).all() and not np.allclose(run.losses[1:], other.losses[1:])
     with pytest.raises(ex.errors.ArgumentError, match="BPTT gives no gradient before a trial's end"):
         ex.fit(net, task, ex.rules.BPTT(), optax.sgd(1e-3), 3, update_every=1, **options)
+    with pytest.raises(ex.errors.ArgumentError, match="asks for the loss again"):
+        ex.fit(net, task, ex.rules.EProp(), optax.lbfgs(), 3, update_every=1, **options)

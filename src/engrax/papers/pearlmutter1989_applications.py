@@ -23,13 +23,16 @@ from ..rules.bptt import BPTT
 from ..synapses import Dense
 from ..synapses.delayed import AxonDelayed
 from ..tasks import get
-from ..tasks.mackey_glass import smape
+from ..tasks.mackey_glass import SAMPLES, MackeyGlass, smape
 from ..training import fit
 from ..training.store import read_json, write_json
 from .experiment import Experiment, Found
 from .pearlmutter1989 import PAPER, SOURCE
 
-SERIES = {"hidden": 12, "fine": 8, "steps": 1500, "longest": 30.0, "start": 13.0}
+SERIES = {"hidden": 12, "fine": 8, "steps": 1200, "longest": 30.0, "start": 13.0}
+FREE = {"steps": 150, "samples": 30, "windows": 24}
+# Samples before the end from which a network goes on by itself: the spline is less sure over about its order.
+LEAD = 6
 PENDULUM = {"hidden": 16, "steps": 600, "rate": 0.01, "horizon": 120, "batch": 64}
 DT, TORQUE, SPEED = 0.05, 2.0, 8.0
 # What comes back through a step of the loop is multiplied by this: an unstable pendulum multiplies it by more.
@@ -70,6 +73,46 @@ def learnt(net: Network, dt: float) -> dict[str, float]:
     return {"delay": float(late.delays[0] * dt), "time_constant": float(dt / (1 - keep[0, 0]))}
 
 
+def freed(net: Network, task: MackeyGlass, steps: int) -> Network:
+    """A predictor trained further without its teacher: in windows that begin with what the series was, and go on for
+    0.4 Lyapunov times with what the network makes of it. The error is that at the samples, not between them."""
+    fine, ahead = task.fine, int(FREE["samples"])
+    before = -(-int(SERIES["longest"] / task.dt) // fine) * fine + fine
+    samples = task.series[: 751 - SAMPLES]
+    firsts = np.linspace(0, len(samples) - 2 - ahead - before // fine, int(FREE["windows"])).astype(int)
+    shown = jnp.stack([task.shown["train"][f * fine : f * fine + before + 1] for f in firsts], axis=1)[..., None]
+    wanted = jnp.stack([samples[f + before // fine + 1 :][:ahead] for f in firsts], axis=1)
+    moving, fixed = eqx.partition(net, trainable_leaves(net))
+
+    def loss(moving: Network) -> Float[Array, ""]:
+        whole = eqx.combine(moving, fixed)
+        ran = whole.run(shown)
+
+        def on(carry: Any, _: None) -> tuple[Any, Array]:
+            state, x = carry
+            state, said = whole.step(state, x)
+            return (state, said), x[:, 0]
+
+        # The last output is what comes one step after the last that was shown, which was a sample.
+        made = jax.lax.scan(on, (ran.state, ran.outputs[-1]), None, ahead * fine)[1]
+        return 1e4 * jnp.mean((made[fine - 1 :: fine] - wanted) ** 2)
+
+    optimizer = optax.lbfgs(memory_size=30)
+
+    @jax.jit
+    def update(moving: Network, state: Any) -> tuple[Network, Any]:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            value, grads = jax.value_and_grad(loss)(moving)
+            updates, state = optimizer.update(grads, state, moving, value=value, grad=grads, value_fn=loss)
+        return eqx.apply_updates(moving, updates), state
+
+    state = optimizer.init(moving)
+    for _ in range(steps):
+        moving, state = update(moving, state)
+    trained: Network = eqx.combine(moving, fixed)
+    return trained
+
+
 def continued(number: int, steps: int) -> dict[str, Any]:
     """One of the series, half a Lyapunov time after the last, and its continuation."""
     with jax.enable_x64(True):
@@ -87,11 +130,13 @@ def continued(number: int, steps: int) -> dict[str, Any]:
         )
         if run.interrupted:
             raise KeyboardInterrupt
-        predictions, truth = task.forecast(run.network)
+        net = freed(run.network, task, min(steps, int(FREE["steps"])))
+        predictions, truth = task.forecast(net, LEAD)
         path = [[entry["step"], entry["delay"], entry["time_constant"]] for entry in run.history]
         return {
             "smape": smape(predictions, truth),
-            **learnt(run.network, task.dt),
+            "smape with a teacher alone": smape(*task.forecast(run.network, LEAD)),
+            **learnt(net, task.dt),
             "path": path,
             "forecast": np.asarray(predictions).round(4).tolist(),
             "truth": np.asarray(truth).round(4).tolist(),
@@ -212,16 +257,17 @@ class Pearlmutter1989Applications(Experiment):
         measured = {
             "smape": [round(x, 2) for x in errors],
             "mean smape": float(np.mean(errors)),
+            "mean smape with a teacher alone": float(np.mean([run["smape with a teacher alone"] for run in series])),
             "delays": [round(run["delay"], 3) for run in series],
             "time constants": [round(run["time_constant"], 3) for run in series],
             "pendulums upright": kept,
             "controllers that succeed": succeeded,
         }
-        parts = (np.mean(errors) <= 13.4) + (succeeded >= 8)
+        parts = int(np.mean(errors) <= 13.4) + int(succeeded >= 8)
         why = (
             f"mean sMAPE {np.mean(errors):.1f}, bar 13.4 (NeuroBench's LSTM 13.37); "
             f"{succeeded} of {count} controllers keep 95 of 100 pendulums upright, bar 8 of 10"
         )
         if quick:
-            return Found(measured, "untested", "60 of 1500 and 30 of 600 updates, one of ten", seeds=1)
+            return Found(measured, "untested", "60 of 1200 and 30 of 600 updates, one of ten", seeds=1)
         return Found(measured, ("fails", "partly", "holds")[parts], why, seeds=count)

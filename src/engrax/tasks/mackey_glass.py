@@ -109,14 +109,20 @@ class MackeyGlass(Task):
         away = jnp.square(outputs - trial.targets)[..., 0]
         return jnp.sum(weight * away) / jnp.sum(weight)
 
-    def forecast(self, net: Network) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
+    def forecast(self, net: Network, lead: int = 0) -> tuple[Float[Array, " samples"], Float[Array, " samples"]]:
         """Ten Lyapunov times that a network makes by itself after having seen the ten before, and those that were.
+
+        Args:
+            net: the network.
+            lead: samples at the end that it is not shown: it is by itself from there on. A spline is least sure at its
+                end, and a network may know better what lies between the last samples.
 
         Returns:
             predictions and truth, (750,).
         """
         seen = self._trial("train")
-        ran = net.run(seen.inputs)
+        lead = integer("lead", 0, SAMPLES * TRAINED - 1)(lead)
+        ran = net.run(seen.inputs[: len(seen.inputs) - lead * self.fine])
 
         def on(carry: Any, _: None) -> tuple[Any, Array]:
             state, x = carry
@@ -124,8 +130,8 @@ class MackeyGlass(Task):
             return (state, y), x[0, 0]
 
         first = (ran.state, ran.outputs[-1])
-        steps = SAMPLES * TESTED * self.fine
-        found = jax.jit(lambda first: jax.lax.scan(on, first, None, steps)[1])(first)[:: self.fine]
+        steps = (SAMPLES * TESTED + lead) * self.fine
+        found = jax.jit(lambda first: jax.lax.scan(on, first, None, steps)[1])(first)[:: self.fine][lead:]
         return found, self.series[SAMPLES * TRAINED : SAMPLES * (TRAINED + TESTED)].astype(found.dtype)
 
 

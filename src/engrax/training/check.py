@@ -5,9 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
+import jax
+
 from .._checks import check_key
 from ..errors import ArgumentError
-from ..network import Network
+from ..network import Network, trainable_leaves
 from ..parameter import positive_integer
 from ..rules import Rule
 from ..tasks import Task
@@ -72,7 +75,22 @@ def check_arguments(
         raise ArgumentError(
             f"update_every: {type(rule).__name__} gives no gradient before a trial's end; leave it out."
         )
+    if update_every is not None and _asks_again(net, optimizer):
+        raise ArgumentError(
+            "update_every: this optimizer asks for the loss again within a step, which a stream has not; leave it out."
+        )
     check_fit(net, task)
+
+
+def _asks_again(net: Network, optimizer: Any) -> bool:
+    """Whether an optimiser needs more than the gradient, as a line search does."""
+    moving = eqx.filter(net, trainable_leaves(net))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        try:
+            jax.eval_shape(lambda moving: optimizer.update(moving, optimizer.init(moving), moving)[0], moving)
+        except TypeError as problem:
+            return "keyword-only" in str(problem)
+    return False
 
 
 def _check_seeds(seeds: Any) -> None:
