@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from scipy.interpolate import make_interp_spline
 
 from ..network import Network
 from ..trial import Trial
@@ -70,6 +69,8 @@ class MackeyGlass(Task):
         self.shown = {n: jnp.asarray(self._between(x), jnp.result_type(float)) for n, x in parts.items()}
 
     def _between(self, samples: np.ndarray) -> np.ndarray:
+        from scipy.interpolate import make_interp_spline
+
         places = np.arange((len(samples) - 1) * self.fine + 1) / self.fine
         return np.asarray(make_interp_spline(np.arange(len(samples)), samples, k=ORDER)(places))
 
