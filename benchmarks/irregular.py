@@ -1,6 +1,6 @@
 """Spoken digits at irregular times, by a network in continuous time: results/irregular.json.
 
-    python benchmarks/irregular.py            # three seeds: half an hour on a core
+    python benchmarks/irregular.py            # three seeds
     python benchmarks/irregular.py --seeds 1 --updates 50
 
 Of the frames of a recording a random half is kept in training, another half in each batch. The network is integrated

@@ -197,6 +197,7 @@ def test_a_trial_is_the_same_alone_and_in_a_batch():
     np.testing.assert_allclose(together.outputs[:, 2:3], alone.outputs, atol=1e-12)
     both = [np.sort(np.asarray(r.spikes["hidden"].times[:, i])) for r, i in ((together, 2), (alone, 0))]
     fired = int(np.isfinite(both[1]).sum())
+    assert fired > 10
     np.testing.assert_allclose(both[0][:fired], both[1][:fired], atol=1e-12)
 
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_done_is_refused_by_name():
         {"a": ex.neurons.LIF(3)}, [ex.Dense("x", "a")], inputs={"x": 5}, outputs="a", key=jax.random.key(0)
     )
     with pytest.raises(NetworkError, match="'a': LIF has no closed form"):
-        rule.value_and_grad(lif, trial)
+        lif.run_events(trial.inputs)
     graded = ex.Network(
         {"a": ex.neurons.LI(3), "b": ex.neurons.LI(3)},
         [ex.Dense("x", "a"), ex.Dense("a", "b")],
@@ -243,6 +244,12 @@ def test_what_cannot_be_done_is_refused_by_name():
         rule.value_and_grad(spiking, trial)
     with pytest.raises(RuleError, match="gradient of a rate"):
         ex.rules.EventProp(regularizers=ex.losses.FiringRate(1.0, 10.0)).value_and_grad(net, trial)
+
+    class Other(ex.neurons.CuBaLIF):
+        """A model of another step, perhaps."""
+
+    with pytest.raises(NetworkError, match="Other has no closed form"):
+        Other(HIDDEN).event_unit()
     with pytest.raises(ArgumentError, match="gives outputs and voltages"):
         net.run_events(trial.inputs, record=("hidden.synaptic",))
     with pytest.raises(Exception, match="more than max_spikes = 2"):

@@ -90,11 +90,13 @@ def test_seeds_of_one_fold_are_one_difference():
     np.testing.assert_allclose(paired("fsdd", (2 * column).tolist(), column.tolist()), column.reshape(6, 3).mean(1))
 
 
-def test_ridge_is_the_solution_of_its_equation(small, monkeypatch):
+@pytest.mark.parametrize("pooled", [2, 20])  # fewer columns than rows, and more
+def test_ridge_is_the_solution_of_its_equation(pooled, small, monkeypatch):
+    monkeypatch.setattr(yin2021_series, "POOLED", pooled)
     monkeypatch.setattr(yin2021_series, "PENALTIES", (100.0,))
     task = build(recipe("rnn", SMALL.task, 4, TRAINING, 0.01)).task
     (x, y), (others, wanted) = (yin2021_series._features(task, split) for split in ("train", "test"))
-    assert x.shape == (216, 20 * 12)
+    assert x.shape == (216, pooled * 12)
     middle, scale = x.mean(0), x.std(0) + 1e-6
     x, others = (np.c_[(z - middle) / scale, np.ones(len(z))] for z in (x, others))
     weights = np.linalg.solve(x.T @ x + 100 * np.eye(x.shape[1]), x.T @ (np.eye(9)[y] - 1 / 9))

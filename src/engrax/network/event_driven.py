@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Num, PyTree
 
 from ..errors import ArgumentError, NetworkError, unknown
@@ -108,17 +107,6 @@ def run_events(
     return EventRecord(outputs[net.output_specs[0].label] if net.single_output else outputs, spikes, recorded)
 
 
-def check_events(net: Network) -> None:
-    """Refuse what no event-driven engine can do.
-
-    Raises:
-        NetworkError: a population without closed form, or a projection from graded outputs, with ports, in reversed
-            time, with taps of its own, or with learnt delays from an input; the message names it.
-    """
-    _units(net)
-    _wiring(net, _layout(net), None)
-
-
 def _layout(net: Network) -> _Layout:
     places, size = {}, 0
     for name, neuron in net.populations.items():
@@ -137,9 +125,8 @@ def _units(net: Network) -> EventUnit:
     return EventUnit(*(jnp.concatenate(xs) for xs in zip(*parts, strict=True)))
 
 
-def _wiring(net: Network, layout: _Layout, unit: EventUnit | None) -> Wiring:
-    """Rows of what spikes do; without `unit` everything is checked and nothing is scaled."""
-    gain = jnp.ones(layout.size, net.dtype) if unit is None else unit.gain
+def _wiring(net: Network, layout: _Layout, unit: EventUnit) -> Wiring:
+    """Rows of what spikes do."""
     now = jnp.zeros((layout.size, layout.size), net.dtype)
     late, delays = [], []
     for p in net.projections.values():
@@ -147,10 +134,9 @@ def _wiring(net: Network, layout: _Layout, unit: EventUnit | None) -> Wiring:
         if p.pre in net.inputs:
             continue
         pre, post = layout.places[p.pre], layout.places[p.post]
-        learnt = isinstance(p, Delayed)
-        rows = (p.synapses() if isinstance(p, Delayed) else p.effective()).T * gain[post][None]
+        rows = (p.synapses() if isinstance(p, Delayed) else p.effective()).T * unit.gain[post][None]
         whole = jnp.zeros_like(now).at[pre, post].set(rows)
-        if not learnt and not p.delay:
+        if not isinstance(p, Delayed) and not p.delay:
             now = now + whole
             continue
         none = jnp.full(layout.size, jnp.inf, net.dtype)
@@ -199,9 +185,3 @@ def _drive(net: Network, layout: _Layout, unit: EventUnit, given: dict[str, Any]
         if bias is not None:
             total = total.at[..., place].add(bias[None, None])
     return total * unit.gain[None, None]
-
-
-def memory(net: Network, steps: int, batch: int, max_spikes: int) -> int:
-    """Bytes that the way back keeps of a batch."""
-    size = sum(p.size for p in net.populations.values())
-    return int(np.dtype(net.dtype).itemsize) * 3 * (steps + max_spikes) * batch * size

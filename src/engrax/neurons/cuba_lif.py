@@ -73,6 +73,8 @@ class CuBaLIF(LIF):
     def event_unit(self) -> EventUnit:
         """tau dv/dt = -v + i, tau_synapse di/dt = -i: a current of 1 over one step adds dt / tau_synapse to i; with
         input_scale="one", where a step adds all of both, tau / dt. Resets of both kinds are to 0."""
+        if type(self) is not CuBaLIF:
+            return super().event_unit()  # whose step may be another
         if self.refractory is not None:
             raise NetworkError("CuBaLIF has a refractory period, which an event-driven run has not.")
         tau, synapse, threshold = (jnp.broadcast_to(x, self.size) for x in (self.tau, self.tau_synapse, self.threshold))

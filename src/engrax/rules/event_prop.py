@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from .._checks import finite
 from ..errors import RuleError
 from ..network import Network, trainable_leaves
-from ..network.event_driven import EventRecord, Spikes, check_events
+from ..network.event_driven import EventRecord, Spikes
 from ..parameter import positive_integer
 from ..trial import Trial
 from .rule import Rule, by_label, total_loss
@@ -40,7 +40,8 @@ class EventProp(Rule):
     surrogate gradient. `fit` measures it from event to event; `engrax.evaluate` takes `rule=` for that.
 
     Memory: the state of all units before every event. A spike costs what an update of all units costs; a spike through
-    a `Delayed` projection one for each unit it goes to.
+    a `Delayed` projection one for each unit it goes to. Room is taken for `max_spikes` and all their arrivals: keep it
+    near what there is.
 
     Raises:
         RuleError: regularisers; spiking outputs without `latency`.
@@ -75,7 +76,6 @@ class EventProp(Rule):
     def compute(self, net: Network, trial: Trial, key: PRNGKeyArray | None) -> tuple[Array, Network]:
         if self.regularizers:
             raise RuleError("EventProp has no gradient of a rate or of an energy: use BPTT.")
-        check_events(net)
         for spec in net.output_specs:
             if self.latency is None and spec.variable is None and net.populations[spec.population].spiking:
                 raise RuleError(

@@ -4,15 +4,12 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..trial import Trial
-from .data import fetch
-from .idx import read_idx
 from .scoring import Decisions, trial_accuracy, trial_decisions
 from .settings import integer, number
-from .smnist import FILES, PIXELS
+from .smnist import PIXELS, digits
 from .stored import StoredTask
 
 
@@ -49,19 +46,7 @@ class LatencyMNIST(StoredTask):
         self.window = integer("window", 2)(window)
         self.steps = integer("steps", self.window)(steps)
         self.dark = number("dark", 0, 1)(dark)
-        images, labels, test_images, test_labels = (read_idx(fetch(file)) for file in FILES.values())
-        held = integer("validation", 1, len(images) - 1)(validation)
-        # RandomState, because NumPy guarantees that its numbers stay the same from version to version.
-        drawn = np.random.RandomState(integer("seed", 0)(seed)).permutation(len(images))
-        parts = {
-            "train": (images, labels, np.sort(drawn[held:])),
-            "validation": (images, labels, np.sort(drawn[:held])),
-            "test": (test_images, test_labels, np.arange(len(test_images))),
-        }
-        self.rows = {
-            split: (jnp.asarray(x[index].reshape(len(index), PIXELS)), jnp.asarray(y[index], jnp.int32))
-            for split, (x, y, index) in parts.items()
-        }
+        self.rows = digits(validation, seed)
 
     @property
     def input_size(self) -> int:
@@ -76,12 +61,12 @@ class LatencyMNIST(StoredTask):
         return 1.0
 
     def present(self, rows: PyTree[Array]) -> Trial:
-        images, digits = rows
+        images, shown = rows
         dtype = jnp.result_type(float)
         grey = images.astype(dtype) / 255
         when = jnp.where(grey > self.dark, jnp.round((1 - grey) * (self.window - 1)), self.steps).astype(jnp.int32)
         at = jnp.arange(self.steps, dtype=jnp.int32)[:, None, None]
-        return Trial((when[None] == at).astype(dtype), digits)
+        return Trial((when[None] == at).astype(dtype), shown)
 
     def score(self, outputs: Float[Array, "time batch outputs"], trial: Trial) -> Float[Array, ""]:
         """Share of digits named rightly by the mean of the outputs over time."""

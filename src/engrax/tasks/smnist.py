@@ -48,6 +48,23 @@ FILES = {
 }
 
 
+def digits(validation: int, seed: int) -> dict[str, PyTree[Array]]:
+    """Images (count, 784) and digits of each split; so many training images, drawn by `seed`, are held out."""
+    images, labels, test_images, test_labels = (read_idx(fetch(file)) for file in FILES.values())
+    held = integer("validation", 1, len(images) - 1)(validation)
+    # RandomState, because NumPy guarantees that its numbers stay the same from version to version.
+    drawn = np.random.RandomState(integer("seed", 0)(seed)).permutation(len(images))
+    parts = {
+        "train": (images, labels, np.sort(drawn[held:])),
+        "validation": (images, labels, np.sort(drawn[:held])),
+        "test": (test_images, test_labels, np.arange(len(test_images))),
+    }
+    return {
+        split: (jnp.asarray(x[index].reshape(len(index), PIXELS)), jnp.asarray(y[index], jnp.int32))
+        for split, (x, y, index) in parts.items()
+    }
+
+
 class SMNIST(StoredTask):
     """Sequential and permuted sequential MNIST, 784 steps, 10 classes. Metric: accuracy.
 
@@ -90,22 +107,9 @@ class SMNIST(StoredTask):
         permuted, permutation = boolean("permuted")(permuted), integer("permutation", 0)(permutation)
         self.window = integer("window", 1, PIXELS)(window)
         self.encoding = word("encoding", ("grey", "binary"))(encoding)
-        images, labels, test_images, test_labels = (read_idx(fetch(file)) for file in FILES.values())
-        held = integer("validation", 1, len(images) - 1)(validation)
-        seed = integer("seed", 0)(seed)
-        # RandomState, because NumPy guarantees that its numbers stay the same from version to version.
-        drawn = np.random.RandomState(seed).permutation(len(images))
+        self.rows = digits(validation, seed)
         shuffled = np.random.RandomState(permutation).permutation(PIXELS)
         self.order = jnp.asarray(shuffled if permuted else np.arange(PIXELS), jnp.int32)
-        parts = {
-            "train": (images, labels, np.sort(drawn[held:])),
-            "validation": (images, labels, np.sort(drawn[:held])),
-            "test": (test_images, test_labels, np.arange(len(test_images))),
-        }
-        self.rows = {
-            split: (jnp.asarray(x[index].reshape(len(index), PIXELS)), jnp.asarray(y[index], jnp.int32))
-            for split, (x, y, index) in parts.items()
-        }
 
     @property
     def input_size(self) -> int:

@@ -54,6 +54,8 @@ def evaluate(
     net = run.network if isinstance(run, Run) else run
     if task is None and isinstance(run, Run):
         task = run.task
+    if rule is not None and not isinstance(rule, Rule):
+        raise ArgumentError(f"rule must be a rule, such as ex.rules.EventProp(), or None, got {rule!r}.")
     if rule is None and isinstance(run, Run):
         rule = run.rule
     if not isinstance(task, Task):
