@@ -93,7 +93,7 @@ class SnAp(Influence):
             for post, reached in _pattern(net, name, self.order).items():
                 kept = _kept(net, name, post, self.order, None if post in ends else self.capacity)
                 count = jnp.sum(reached, axis=0)
-                places = jnp.argsort(-reached.astype(jnp.int32), axis=0)[:kept].T
+                places = _first(reached.T, kept)
                 index[post] = places
                 fits = jnp.where(jnp.all(count <= kept), 1.0, jnp.nan).astype(net.dtype)
                 alive[post] = fits * jnp.take_along_axis(reached.T, places, axis=1).astype(net.dtype)
@@ -238,8 +238,19 @@ def part(step: Step, index: dict[str, Array], alive: dict[str, Array]) -> Step:
         if projection.reach:
             size = net.populations[projection.pre].size
             columns = (jnp.arange(projection.reach + 1)[:, None] * size + columns[None]).reshape(-1)
-        matrices[key] = matrix[..., index[projection.post], :][..., columns]
+        matrices[key] = matrix[..., index[projection.post][:, None], columns]
     return step._replace(blocks=blocks, matrices=matrices)
+
+
+def _first(reached: Array, kept: int) -> Array:
+    """Places (own, kept) of the first units that each reaches, (own, units), and after them of others."""
+    own, units = reached.shape
+    if kept == units:
+        return jnp.broadcast_to(jnp.arange(units), (own, units))
+    # A sort takes most of a step's time where one unit is kept of many.
+    if kept == 1:
+        return jnp.argmax(reached, axis=1)[:, None]
+    return jax.lax.top_k(reached.astype(jnp.int32), kept)[1]
 
 
 def _links(net: Network, late: bool) -> dict[tuple[str, str], Array]:
