@@ -331,3 +331,42 @@ def test_a_forced_unit_follows_its_teacher(kind):
         weight = some.projections["out->out.net"].weight
         slope = jax.nn.sigmoid(before @ weight.T) - before
         np.testing.assert_allclose(some.run(wanted).outputs, before + 0.1 * slope, atol=1e-12)
+
+
+def test_a_teacher_dies_away_and_networks_are_measured_without_it():
+    task = tasks.get("orbit", horizon=7.0)
+
+    def network(forcing):
+        return ex.Network(
+            {"out": ex.neurons.ForcedCTRNN(2, tau=2.0, forcing=forcing)},
+            [
+                ex.Masked("teacher", "out.teacher", mask="identity", weight=jnp.eye(2), trainable=False),
+                ex.Dense("input", "out.net", trainable=False),
+                ex.Dense("out", "out.net"),
+            ],
+            inputs={"input": 1, "teacher": 2},
+            outputs="out.free",
+            dt=0.1,
+            key=jax.random.key(0),
+        )
+
+    taught = ex.taught(task)
+    (trial,) = taught.batches("test", 1)
+    np.testing.assert_array_equal(trial.inputs["teacher"], trial.targets)
+    free = network(0.0).run(trial.inputs)
+    assert float(jnp.abs(network(0.7).run(trial.inputs).outputs - free.outputs).max()) > 0.01
+    for forcing in (0.7, ex.trainable(0.7), ex.trainable(0.7, "log")):
+        np.testing.assert_array_equal(taught.perform(network(forcing), trial)[1].outputs, free.outputs)
+        np.testing.assert_array_equal(ex.unforced(network(forcing)).run(trial.inputs).outputs, free.outputs)
+    tx = ex.optim.follow(optax.adam(0.01), {"forcing": optax.linear_schedule(0.7, 0.1, 3)})
+    run = ex.fit(network(ex.trainable(0.7)), taught, ex.rules.BPTT(), tx, steps=4, batch=1, progress=False)
+    assert run.history[-1]["step"] == 4 and run.metric == "loss" and set(run.test) >= {"loss", "rmse"}
+    steps = [entry["step"] for entry in run.history]
+    best = steps[int(np.argmin([entry["validation_loss"] for entry in run.history]))]
+    held = run.network.populations["out"].forcing.value
+    np.testing.assert_allclose(held, 0.7 - 0.2 * min(best, 3), rtol=1e-6)
+
+
+def test_a_teacher_needs_targets_that_it_can_show():
+    with pytest.raises(ArgumentError, match="real targets"):
+        ex.taught(tasks.get("evidence")).sample(jax.random.key(0), 2)

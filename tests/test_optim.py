@@ -118,6 +118,36 @@ def test_multiply_refuses_a_name_that_fits_nothing(net):
         optim.multiply({"hidden.taus": 3.0}).init(params(net))
 
 
+def test_leaves_follow_schedules_and_the_others_an_optimiser(net):
+    p, slope = params(net), optax.linear_schedule(40.0, 20.0, 4)
+    grads = jax.tree.map(jnp.ones_like, p)
+    tx = optim.follow(
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.5)),
+        {"hidden.tau": slope, "bias": lambda n: n.astype(float) / 2},
+    )
+    state, weight = tx.init(p), p.projections["out"].weight
+    followed = {id(p.populations["hidden"].tau.raw), id(p.projections["input->hidden"].bias)}
+    length = np.sqrt(sum(x.size for x in jax.tree.leaves(p) if id(x) not in followed))
+    for step in (1, 2):
+        updates, state = tx.update(grads, state, p)
+        p = eqx.apply_updates(p, updates)
+        # Its value, though it is stored as what keeps it positive.
+        np.testing.assert_allclose(p.populations["hidden"].tau.value, 40.0 - 5 * step, rtol=1e-6)
+        np.testing.assert_allclose(p.projections["input->hidden"].bias, step / 2, rtol=1e-6)
+        # Clipped by the norm of the rest alone.
+        np.testing.assert_allclose(p.projections["out"].weight, weight - 0.5 * step / length, rtol=1e-5)
+
+
+def test_follow_refuses_what_it_cannot_do(net):
+    p, tx = params(net), optim.follow(optax.sgd(0.1), {"hidden.tau": lambda _: 10.0})
+    with pytest.raises(ArgumentError, match=r"hidden\.taus.*Did you mean 'populations\.hidden\.tau'"):
+        optim.follow(optax.sgd(0.1), {"hidden.taus": lambda _: 10.0}).init(p)
+    with pytest.raises(ArgumentError, match="leaf names and schedules"):
+        optim.follow(optax.sgd(0.1), {"hidden.tau": 10.0})
+    with pytest.raises(ArgumentError, match="needs the parameters"):
+        tx.update(p, tx.init(p))
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [

@@ -30,7 +30,7 @@ from .trial import FrameTrial, Trial
 if TYPE_CHECKING:
     from . import chip, meter, optim, rl, tasks, testing
     from .reporting import report
-    from .training import Run, curriculum, evaluate, fit
+    from .training import Run, curriculum, evaluate, fit, taught, unforced
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,8 @@ _LAZY = {
     "fit": "training",
     "curriculum": "training",
     "evaluate": "training",
+    "taught": "training",
+    "unforced": "training",
     "Run": "training",
     "report": "reporting",
 }
@@ -90,9 +92,11 @@ __all__ = [
     "surrogates",
     "synapses",
     "tasks",
+    "taught",
     "testing",
     "trainable",
     "trainable_leaves",
+    "unforced",
 ]
 
 

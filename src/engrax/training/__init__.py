@@ -4,5 +4,6 @@ from .curriculum import curriculum
 from .evaluate import evaluate
 from .fit import TrainingError, fit
 from .run import Run
+from .taught import taught, unforced
 
-__all__ = ["Run", "TrainingError", "curriculum", "evaluate", "fit"]
+__all__ = ["Run", "TrainingError", "curriculum", "evaluate", "fit", "taught", "unforced"]
