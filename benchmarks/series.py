@@ -51,7 +51,9 @@ def main() -> None:
     options = parser.parse_args()
     if not options.picture_only:
         table(options.tasks.split(","), options.kinds.split(","), options.runs, options.out)
-    draw(json.loads(options.out.read_text()), ROOT / "docs" / "images" / "series.png")
+    report = json.loads(options.out.read_text())
+    print(written(report))
+    draw(report, ROOT / "docs" / "images" / "series.png")
 
 
 def table(tasks: list[str], kinds: list[str], runs: Path, out: Path) -> None:
@@ -70,6 +72,23 @@ def table(tasks: list[str], kinds: list[str], runs: Path, out: Path) -> None:
                     theirs["interval"] = list(interval(differences))
             report = origin("test accuracies at equal parameters", "python benchmarks/series.py")
             save(out, {**report, "table": cells})
+
+
+def written(report: dict[str, Any]) -> str:
+    """The table in Markdown: mean accuracies, and by how many points ALIF is ahead."""
+    tasks = [task for task in SERIES if task in report["table"]]
+    lines = [" | ".join(["", *(TITLES[task] for task in tasks)]), "|".join(["---"] * (1 + len(tasks)))]
+    for kind, label in LABELS.items():
+        texts = [label]
+        for task in tasks:
+            found = report["table"][task].get(kind)
+            text = "" if found is None else f"{100 * found['mean']:.1f}"
+            if found is not None and "interval" in found:
+                low, high = (100 * end for end in found["interval"])
+                text += f" ({100 * found['srnn_minus_this']:+.1f}: {low:+.1f} to {high:+.1f})"
+            texts.append(text)
+        lines.append(" | ".join(texts))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

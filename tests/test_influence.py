@@ -105,6 +105,33 @@ def test_kronecker_factors_make_less_noise_than_vectors():
 
 
 @pytest.mark.x64
+@pytest.mark.parametrize("name", ["KFRTRL", "ReverseKFRTRL"])
+def test_where_nothing_is_left_of_the_past_it_makes_no_noise(name, key):
+    """A readout without a state: `KFRTRL` has its gradient from one draw, and neither keeps what has been heard."""
+    net = ex.Network(
+        {"hidden": ex.neurons.Rate(4), "readout": ex.neurons.Relay(2)},
+        [ex.Dense("input", "hidden"), ex.Dense("hidden", "hidden"), ex.Dense("hidden", "readout", bias=True)],
+        inputs={"input": 3},
+        outputs="readout",
+        key=key,
+    )
+    inputs, targets = jax.random.normal(key, (20, 2, 3)), jax.random.normal(key, (20, 2, 2))
+    rule = RANDOM[name]()
+    if name == "KFRTRL":
+        found, wanted = (r.value_and_grad(net, ex.Trial(inputs, targets), key)[1] for r in (rule, ex.rules.BPTT()))
+        readout = lambda tree: tree.projections["hidden->readout"]
+        np.testing.assert_allclose(flat(readout(found)), flat(readout(wanted)), atol=1e-12)
+    state = rule.init(net, 2, key)
+    for x, y in zip(inputs, targets, strict=True):
+        state, *_ = rule.update(net, state, x, y)
+        vector = state.influence["readout"][0]
+        heard = jnp.concatenate([state.network.neurons["hidden"].rate, jnp.ones((2, 1))], axis=1)
+        seen = heard if name == "KFRTRL" else jnp.ones_like(vector)
+        ratio = jnp.abs(vector / seen)
+        np.testing.assert_allclose(ratio, jnp.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-9)
+
+
+@pytest.mark.x64
 @pytest.mark.parametrize(
     ("name", "loss"),
     [
