@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engrax.meter import PRICES
-from engrax.network.network import trainable_leaves
+from engrax.network import trainable_leaves
 from engrax.neurons.surrogates import NAMED
 from engrax.papers import yin2021_compared, yin2021_series
 from engrax.papers.yin2021_ablations import OURS, SURROGATES, Yin2021Surrogate, Yin2021Tunable, surrogate, variants

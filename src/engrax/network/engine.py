@@ -21,7 +21,8 @@ from ..synapses import Projection
 from . import loops
 from .graph import components
 from .loops import Inner, Kept
-from .network import Network, NetworkState, Record
+from .network import Network
+from .state import NetworkState, Record
 from .tape import Tape, add_current, delayed, zero_current
 
 

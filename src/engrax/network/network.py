@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num, PRNGKeyArray, PyTree
 
 from .._checks import as_array, check_key, finite
-from ..errors import ArgumentError, NetworkError, unknown
-from ..events import Events
+from ..errors import ArgumentError, NetworkError
 from ..neurons import Neuron
-from ..parameter import is_parameter, resolve
+from ..parameter import resolve
 from ..synapses import Projection
+from .arguments import check_state, checked_inputs
+from .build import built, common_dtype, drawn, typed
 from .graph import Edge, order_within_step
+from .state import Feedback, NetworkState, Record
 from .validate import (
     Output,
     check_input_sizes,
@@ -31,36 +33,6 @@ from .validate import (
 
 if TYPE_CHECKING:
     from .event_driven import EventRecord
-
-
-class Feedback(eqx.Module):
-    """Weights that carry an error from a readout back to a population: (post, pre) = (population, readout)."""
-
-    weight: Float[Array, "post pre"]
-    trainable: bool = eqx.field(static=True, default=False)
-
-
-class NetworkState(eqx.Module):
-    """What a network carries from step to step: each population's state, and past outputs that delays still need.
-
-    `neurons[name]` has (batch, size) leaves; `history[name]` is (delay, batch, size), oldest first.
-    """
-
-    neurons: dict[str, PyTree]
-    history: dict[str, Array]
-
-
-class Record(eqx.Module):
-    """What a run gives: `outputs`, the final `state`, and what was recorded, as `record["hidden.voltage"]`."""
-
-    outputs: PyTree[Float[Array, "time batch _"]]
-    state: NetworkState
-    recorded: dict[str, Array]
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self.recorded:
-            raise unknown("recorded variable", name, self.recorded)
-        return self.recorded[name]
 
 
 class Network(eqx.Module):
@@ -118,47 +90,13 @@ class Network(eqx.Module):
         )
         self.single_output, self.output_specs = check_outputs(outputs, self.populations)
         self.feedback = OrderedDict()
-        self.projections = self._build(key)
-        self.populations = OrderedDict((n, _typed(p, self.dtype)) for n, p in self._drawn(key).items())
-
-    def _drawn(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Neuron]":
-        """The populations, parameters that are drawn one a unit."""
-        # Projections have the keys that `key` is split into: this one is of another kind.
-        base = None if key is None else jax.random.fold_in(key, 2**32 - 1)
-        drawn = OrderedDict()
-        for i, (name, population) in enumerate(self.populations.items()):
-            parts, shape = jax.tree.flatten(population, is_leaf=is_parameter)
-            for j, part in enumerate(parts):
-                if is_parameter(part) and part.prior is not None:
-                    part = part.at(jnp.broadcast_to(part.value, population.size))
-                    parts[j] = part if base is None else part.draw(jax.random.fold_in(base, 1000 * i + j))
-            drawn[name] = jax.tree.unflatten(shape, parts)
-        return drawn
-
-    def _build(self, key: PRNGKeyArray | None) -> "OrderedDict[str, Projection]":
-        sizes = dict(self.input_sizes) | {n: p.size for n, p in self.populations.items()}
-        keys = (
-            [None] * len(self.projections) if key is None else list(jax.random.split(key, len(self.projections) or 1))
-        )
-        built = OrderedDict()
-        for subkey, (name, projection) in zip(keys, self.projections.items(), strict=False):
-            post = self.populations[projection.post]
-            shape: tuple[int, ...] = (post.size, sizes[projection.pre])
-            if post.ports and projection.port is None:
-                shape = (len(post.ports), *shape)
-            built[name] = projection.build(subkey, shape, self._dtype())
-        return built
-
-    def _dtype(self) -> Any:
-        given = [p.weight.dtype for p in self.projections.values() if p.weight is not None]
-        # Weights of several types meet in the widest, whatever promotion the caller allows elsewhere.
-        with jax.numpy_dtype_promotion("standard"):
-            return jnp.result_type(*given) if given else jnp.result_type(float)
+        self.projections = built(self.projections, self.populations, self.inputs, key)
+        self.populations = OrderedDict((n, typed(p, self.dtype)) for n, p in drawn(self.populations, key).items())
 
     @property
     def dtype(self) -> Any:
         """Floating-point type of the weights and of everything the network computes."""
-        return self._dtype()
+        return common_dtype(self.projections)
 
     @property
     def inputs(self) -> dict[str, int]:
@@ -169,7 +107,10 @@ class Network(eqx.Module):
         """A copy with every weight that was not given and every parameter with a spread drawn anew (feedback weights
         are a rule's: see `rule.bind`)."""
         check_key(key)
-        return self.replace(projections=self._build(key), populations=self._drawn(key))
+        return self.replace(
+            projections=built(self.projections, self.populations, self.inputs, key),
+            populations=drawn(self.populations, key),
+        )
 
     def constrain(self, key: PRNGKeyArray | None = None) -> "Network":
         """A copy with what projections forbid put right after an update: no autapses, no masked connections, no wrong
@@ -195,7 +136,7 @@ class Network(eqx.Module):
             raise ArgumentError(f"batch must be an integer of at least 1, got {batch!r}.")
         neurons = {
             name: jax.tree.map(
-                lambda x: jnp.broadcast_to(x, (batch, *x.shape)), _typed(resolve(p).init_state(), self.dtype)
+                lambda x: jnp.broadcast_to(x, (batch, *x.shape)), typed(resolve(p).init_state(), self.dtype)
             )
             for name, p in self.populations.items()
         }
@@ -345,40 +286,11 @@ class Network(eqx.Module):
         Raises:
             ArgumentError: unknown or missing names, wrong rank or width, unequal lengths.
         """
-        if not isinstance(inputs, Mapping):
-            if len(self.inputs) != 1:
-                raise ArgumentError(f"this network has several inputs: give a dict with {', '.join(self.inputs)}.")
-            inputs = {next(iter(self.inputs)): inputs}
-        for name in inputs:
-            if name not in self.inputs:
-                raise unknown("input", name, self.inputs)
-        arrays = {}
-        for name, size in self.inputs.items():
-            if name not in inputs:
-                raise ArgumentError(f"input {name!r} is missing.")
-            given = inputs[name]
-            x = given if isinstance(given, Events) else as_array(f"input {name!r}", given)
-            if x.ndim != 3 or x.shape[-1] != size:
-                raise ArgumentError(f"input {name!r} must be (time, batch, {size}), got shape {x.shape}.")
-            arrays[name] = x.astype(self.dtype)
-        if len({x.shape[:2] for x in arrays.values()}) > 1:
-            raise ArgumentError("all inputs must have the same numbers of steps and trials.")
-        return arrays
+        return checked_inputs(self, inputs)
 
     def check_state(self, state: Any, batch: int) -> None:
         """Raise an ArgumentError unless `state` is one of this network, for `batch` trials."""
-        if not isinstance(state, NetworkState):
-            raise ArgumentError(f"state must be a network's (init_state, or a record's), got {type(state).__name__}.")
-        sizes = self.inputs | {n: p.size for n, p in self.populations.items()}
-        history = {n: (depth, batch, sizes[n]) for n, depth in self.depths().items()}
-        fits = set(state.neurons) == set(self.populations)
-        fits = fits and {n: jnp.shape(h) for n, h in state.history.items()} == history
-        if not fits or any(
-            jnp.shape(x) != (batch, sizes[n]) for n, s in state.neurons.items() for x in jax.tree.leaves(s)
-        ):
-            raise ArgumentError(
-                f"state must be one of this network, for {batch} trials as the inputs have: see init_state(batch)."
-            )
+        check_state(self, state, batch)
 
     def check_variable(self, name: str) -> tuple[str, str | None]:
         """Split "population.variable" and check both.
@@ -393,27 +305,3 @@ class Network(eqx.Module):
         from .summary import summary
 
         return summary(self)
-
-
-def trainable_leaves(net: Network) -> Network:
-    """A tree of the network's structure with True where an optimiser may move a leaf.
-
-    Use it with `eqx.partition(net, trainable_leaves(net))` or `eqx.filter`.
-    """
-    falses = jax.tree.map(lambda _: False, net)
-    populations = OrderedDict()
-    for name, population in net.populations.items():
-        populations[name] = jax.tree.map(
-            lambda p: jax.tree.map(lambda _: is_parameter(p), p), population, is_leaf=is_parameter
-        )
-    projections = OrderedDict()
-    for name, projection in net.projections.items():
-        marks = {field: projection.trainable for field in projection.learns if getattr(projection, field) is not None}
-        projections[name] = falses.projections[name].replace(**marks)
-    feedback = OrderedDict((n, jax.tree.map(lambda _, t=f.trainable: t, f)) for n, f in net.feedback.items())
-    return falses.replace(populations=populations, projections=projections, feedback=feedback)
-
-
-def _typed(tree: PyTree, dtype: Any) -> PyTree:
-    # Plain Python numbers of a user's model stay what they are: constants.
-    return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, tree)

@@ -18,7 +18,8 @@ from ..errors import ArgumentError, NetworkError, unknown
 from ..events import dense
 from ..neurons import Neuron, variable
 from ..parameter import resolve
-from .network import Network, NetworkState, Record
+from .network import Network
+from .state import NetworkState, Record
 from .tape import add_current, zero_current
 
 SOLVERS = {"euler": "Euler", "heun": "Heun", "bosh3": "Bosh3", "tsit5": "Tsit5", "dopri8": "Dopri8"}

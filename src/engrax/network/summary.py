@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .network import Network, trainable_leaves
+from .leaves import trainable_leaves
+from .network import Network
 
 
 def _count(tree: object, marks: object) -> tuple[int, int]:

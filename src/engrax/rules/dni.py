@@ -17,9 +17,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from .._checks import finite
 from ..errors import RuleError
-from ..network import Feedback, Network
+from ..network import Feedback, Network, NetworkState
 from ..network.cotangents import split_state
-from ..network.network import NetworkState
 from .influence import Influence, Plan
 from .rule import check_network
 from .sliding_bptt import from_entering
