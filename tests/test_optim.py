@@ -162,6 +162,37 @@ def test_schedule(settings, expected):
     assert values == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_plateau_lowers_the_rate_and_a_falling_loss_does_not():
+    tx = optim.get("sgd", 1.0, schedule={"name": "plateau", "every": 2, "patience": 3, "factor": 0.1, "end": 0.05})
+    state, rates = tx.init(jnp.zeros(1)), []
+    for value in [8.0, 6.0, 4.0, 2.0, *[3.0] * 20]:
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = tx.update(jnp.ones(1), state, jnp.zeros(1), value=jnp.asarray(value))
+        rates.append(-float(updates[0]))
+    # The lowest mean of two is 3, the second one's; three means of 3 end a patience of three.
+    np.testing.assert_allclose(rates, [1.0] * 9 + [0.1] * 6 + [0.05] * 9, rtol=1e-6)
+
+
+def test_fit_tells_a_plateau_the_loss():
+    """By a rate that falls to nothing after two steps that hardly move: all later ones move nothing."""
+    task = ex.tasks.get("orbit", horizon=6.0)
+    unit = {"out": ex.neurons.Rate(2, tau=1.0)}
+    net = ex.Network(
+        unit,
+        [ex.Dense("input", "out", weight=jnp.ones((2, 1)), bias=jnp.zeros(2))],
+        inputs={"input": 1},
+        outputs="out",
+        dt=0.1,
+    )
+    moved = {}
+    for steps in (2, 3, 12):
+        tx = optim.get("sgd", 1e-6, schedule={"name": "plateau", "every": 1, "patience": 1, "factor": 1e-9})
+        run = ex.fit(net, task, ex.rules.BPTT(), tx, steps=steps, batch=1, validate_every=steps, progress=False)
+        moved[steps] = np.asarray(run.network.projections["input->out"].bias)
+    assert np.all(moved[2] != 0)
+    np.testing.assert_allclose(moved[12], moved[2], rtol=1e-3)
+
+
 @pytest.mark.parametrize("name", optim.NAMES)
 def test_every_named_optimiser_descends(name):
     tx = optim.get(name, 0.05, schedule=None if name in ("rprop", "sm3") else {"name": "cosine"}, steps=100)
@@ -212,6 +243,12 @@ NAN = float("nan")
         *[(lambda x=x: optim.get(x, 0.1), "optimiser") for x in ("adm", "", None, 5)],
         *[(lambda x=x: optim.get("adam", x), "learning_rate") for x in ("abc", None, 0.0, NAN)],
         *[(lambda x=x: optim.get("adam", 0.1, clip_norm=x), "clip_norm") for x in ("abc", 0.0, NAN, True)],
+        *[(lambda x=x: optim.follow(optax.sgd(0.1), x), "follow") for x in ("abc", None, {"tau": 3.0})],
+        *[(lambda x=x: optim.plateau(every=x), "every") for x in ("abc", 0, None)],
+        *[(lambda x=x: optim.plateau(every=1, factor=x), "factor") for x in (0.0, 1.0, NAN)],
+        *[(lambda x=x: optim.plateau(every=1, end=x), "end") for x in (-0.1, 2.0)],
+        (lambda: optim.get("adam", 0.1, schedule={"name": "plateau"}), "every"),
+        (lambda: optim.get("adam", 0.1, schedule={"name": "plateau", "every": 3, "patince": 3}), "patience"),
         *[(lambda x=x: optim.get("adam", 0.1, schedule=x), "schedule") for x in ("abc", 3, {"name": "stp"})],
         (lambda: optim.get("adam", 0.1, schedule={"name": "step"}), "every"),
         (lambda: optim.get("adam", 0.1, schedule={"name": "cosine"}), "steps"),

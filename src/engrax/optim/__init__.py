@@ -13,9 +13,9 @@ from ..errors import ArgumentError, unknown
 from .adam import adam_tensorflow
 from .leaves import follow, multiply
 from .mirrored import kolen_pollack
-from .schedules import is_number, schedule
+from .schedules import is_number, plateau, schedule
 
-__all__ = ["NAMES", "adam_tensorflow", "follow", "get", "kolen_pollack", "multiply", "schedule"]
+__all__ = ["NAMES", "adam_tensorflow", "follow", "get", "kolen_pollack", "multiply", "plateau", "schedule"]
 
 _kolen_pollack = kolen_pollack  # `get` has an argument of that name
 
@@ -49,7 +49,8 @@ def get(
         name: one of `NAMES`.
         learning_rate: at the start, > 0.
         steps: length of the training, for schedules that need it.
-        schedule: arguments of `schedule`, such as `{"name": "step", "every": 900, "factor": 0.5}`.
+        schedule: arguments of `schedule`, such as `{"name": "step", "every": 900, "factor": 0.5}`, or of `plateau`,
+            `{"name": "plateau", "every": 100, "patience": 5}`.
         clip_norm: largest global norm of the gradient; None: no limit.
         multipliers: see `multiply`.
         kolen_pollack: see `kolen_pollack`.
@@ -67,15 +68,29 @@ def get(
             raise unknown(f"option of the optimiser {name!r}:", option, known)
         if not isinstance(value, bool) and not is_number(value):
             raise ArgumentError(f"optimiser {name!r}: {option} must be a number, true or false, got {value!r}.")
-    if schedule is not None and name in _NUMBER_ONLY:
+    watches = isinstance(schedule, Mapping) and schedule.get("name") == "plateau"
+    if schedule is not None and not watches and name in _NUMBER_ONLY:
         raise ArgumentError(f"the optimiser {name!r} takes no schedule, its learning rate is a number.")
     if clip_norm is not None and (not is_number(clip_norm) or not clip_norm > 0):
         raise ArgumentError(f"clip_norm must be a number > 0, got {clip_norm!r}.")
+    watching = _plateau(schedule) if watches else None
+    schedule = None if watches else schedule
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     parts.append(factory(_scheduled(learning_rate, schedule, steps), **options))
     parts += [] if multipliers is None else [multiply(multipliers)]
+    parts += [] if watching is None else [watching]
     parts += [] if kolen_pollack is None else [_kolen_pollack(kolen_pollack)]
     return optax.chain(*parts)
+
+
+def _plateau(settings: Mapping[str, Any]) -> optax.GradientTransformation:
+    known = inspect.signature(plateau).parameters
+    for option in settings:
+        if option not in ("name", *known):
+            raise unknown("option of the schedule 'plateau':", option, known)
+    if "every" not in settings:
+        raise ArgumentError("the schedule 'plateau' needs every=, the updates that a loss is averaged over.")
+    return plateau(**{n: x for n, x in settings.items() if n != "name"})
 
 
 def _scheduled(learning_rate: float, settings: Any, steps: int | None) -> float | optax.Schedule:

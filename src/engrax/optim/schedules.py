@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name."""
+"""Learning-rate schedules by name, and the one that watches the loss."""
 
 import math
 from typing import Any
@@ -33,7 +33,7 @@ def schedule(
     if not is_number(learning_rate) or not learning_rate > 0:
         raise ArgumentError(f"learning_rate must be a number > 0, got {learning_rate!r}.")
     if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
+        raise unknown("schedule", name, (*SCHEDULES, "plateau"))
     for argument, value in (("factor", factor), ("end", end)):
         if not is_number(value) or value < 0:
             raise ArgumentError(f"schedule: {argument} must be a number >= 0, got {value!r}.")
@@ -44,6 +44,30 @@ def schedule(
     if name == "linear":
         return optax.linear_schedule(learning_rate, end * learning_rate, _count("steps", steps))
     return optax.constant_schedule(learning_rate)
+
+
+def plateau(
+    *, every: int, patience: int = 10, factor: float = 0.5, end: float = 0.0
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply the learning rate by `factor` whenever the loss has stopped falling. Put it last in a chain.
+
+    The loss is averaged over `every` updates; it has stopped when `patience` averages in a row have not been below the
+    lowest one by more than one part in 10^4.
+
+    Args:
+        every, patience: as said.
+        factor: in (0, 1).
+        end: the smallest share of the learning rate.
+
+    Raises:
+        ArgumentError: a value is impossible.
+    """
+    if not is_number(factor) or not 0 < factor < 1:
+        raise ArgumentError(f"plateau: factor must lie in (0, 1), got {factor!r}.")
+    if not is_number(end) or not 0 <= end <= 1:
+        raise ArgumentError(f"plateau: end must lie in [0, 1], got {end!r}.")
+    counts = {"patience": _count("patience", patience), "accumulation_size": _count("every", every)}
+    return optax.contrib.reduce_on_plateau(factor, rtol=1e-4, min_scale=end, **counts)
 
 
 def _count(name: str, value: Any) -> int:
