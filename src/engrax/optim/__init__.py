@@ -73,7 +73,7 @@ def get(
         raise ArgumentError(f"the optimiser {name!r} takes no schedule, its learning rate is a number.")
     if clip_norm is not None and (not is_number(clip_norm) or not clip_norm > 0):
         raise ArgumentError(f"clip_norm must be a number > 0, got {clip_norm!r}.")
-    watching = _plateau(schedule) if watches else None
+    watching = _plateau(schedule) if isinstance(schedule, Mapping) and watches else None
     schedule = None if watches else schedule
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     parts.append(factory(_scheduled(learning_rate, schedule, steps), **options))
