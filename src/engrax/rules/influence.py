@@ -65,6 +65,14 @@ class Plan(NamedTuple):
         return max(len(self.net.populations[name].ports), 1) + own
 
 
+def groups(plan: Plan) -> dict[str, list[traces.Source]]:
+    """What trains, by the population that it enters."""
+    found: dict[str, list[traces.Source]] = {}
+    for s in plan.sources:
+        found.setdefault(s.population, []).append(s)
+    return found
+
+
 class InfluenceState(eqx.Module):
     """What such a rule carries: the network's state, influence, sums of outputs, steps so far, the key of the next."""
 

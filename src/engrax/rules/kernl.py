@@ -16,8 +16,7 @@ from .._checks import finite
 from ..errors import RuleError
 from ..network import Feedback, Network
 from . import traces
-from .influence import Influence, Plan
-from .kf_rtrl import groups
+from .influence import Influence, Plan, groups
 from .rule import check_network
 from .tangent import Change, Step, nothing
 from .uoro import draw

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from . import traces
-from .influence import Influence, Plan
-from .tangent import Change, Step, nothing
-from .uoro import blend, draw, scale, size_of, wide
+from .influence import Influence, Plan, groups
+from .tangent import Step, nothing
+from .uoro import alive, blend, draw, reach, scale, size_of, wide
 
 
 class _Kronecker(Influence):
@@ -90,8 +90,8 @@ class KFRTRL(_Kronecker):
             each = jnp.broadcast_to(each, (entries, batch, units, entries, units))
             fresh, more = step.push(nothing(plan.net, batch, plan.sums, (entries, units)), {name: each})
             s1, s2 = jax.random.rademacher(jax.random.fold_in(key, at), (2, batch), plan.net.dtype)
-            p0, p1 = scale(_reach(kept), size_of(a)), scale(size_of(fresh), size_of(now))
-            joined = wide(s1 * p0 * _alive(kept), 2) * a + wide(s2 * p1, 2) * now
+            p0, p1 = scale(reach(kept), size_of(a)), scale(size_of(fresh), size_of(now))
+            joined = wide(s1 * p0 * alive(kept), 2) * a + wide(s2 * p1, 2) * now
             after[name] = (joined, blend(s1 / p0, kept, s2 / p1, fresh))
             seen[name] = {n: wide(s1 / p0, y.ndim) * y + wide(s2 / p1, y.ndim) * more[n] for n, y in outputs.items()}
         return after, seen
@@ -144,21 +144,13 @@ class ReverseKFRTRL(_Kronecker):
             kept, outputs = step.push(b, {})
             entering = {name: signs[name][..., None] * now[None, :, None, :]}
             fresh, more = step.push(nothing(plan.net, batch, plan.sums, (now.shape[1],)), entering)
-            p0, p1 = scale(_reach(kept), size_of(a)), scale(size_of(fresh), size_of(mine))
-            after[name] = (wide(p0 * _alive(kept), 3) * a + wide(p1, 3) * mine, blend(1 / p0, kept, 1 / p1, fresh))
+            p0, p1 = scale(reach(kept), size_of(a)), scale(size_of(fresh), size_of(mine))
+            after[name] = (wide(p0 * alive(kept), 3) * a + wide(p1, 3) * mine, blend(1 / p0, kept, 1 / p1, fresh))
             seen[name] = {n: y / wide(p0, y.ndim) + more[n] / wide(p1, y.ndim) for n, y in outputs.items()}
         return after, seen
 
     def _factors(self, vector: Array, told: Array) -> tuple[Array, Array]:
         return vector, told
-
-
-def groups(plan: Plan) -> dict[str, list[Any]]:
-    """What trains, by the population that it enters."""
-    found: dict[str, list[Any]] = {}
-    for s in plan.sources:
-        found.setdefault(s.population, []).append(s)
-    return found
 
 
 def initial(plan: Plan, batch: int) -> list[tuple[Any, int, int, Array]]:
@@ -171,17 +163,6 @@ def initial(plan: Plan, batch: int) -> list[tuple[Any, int, int, Array]]:
                 found.append((s, plan.columns(s)[0], at, jnp.stack(traces.start(plan.net, s, batch, 1))[:, :, 0, :, 0]))
             at += plan.shape(s)[2]
     return found
-
-
-def _reach(kept: Change) -> Array:
-    """The norm of what is left of past influence: of states, or where none is left of sums, (batch,)."""
-    states = size_of(kept)
-    return jnp.where(states > 0, states, size_of(list(kept.sums.values())))
-
-
-def _alive(kept: Change) -> Array:
-    """0 where nothing is left of past influence, (batch,): the vector that belongs to it would only make noise."""
-    return (_reach(kept) > 0).astype(jnp.result_type(_reach(kept)))
 
 
 def _told(errors: dict[str, Array], seen: dict[str, Array]) -> Any:

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ..parameter import positive_integer
-from .influence import Influence, Plan
-from .kf_rtrl import groups, initial
+from .influence import Influence, Plan, groups
+from .kf_rtrl import initial
 from .tangent import TRIALS, Change, Step, nothing
 
 

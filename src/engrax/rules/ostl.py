@@ -9,8 +9,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ..network import Network
 from . import traces
-from .influence import Influence, Plan
-from .kf_rtrl import groups
+from .influence import Influence, Plan, groups
 from .rtrl import entering_of
 from .snap import check_heard, part
 from .tangent import Change, Step, nothing

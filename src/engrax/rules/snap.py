@@ -16,8 +16,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ..errors import ArgumentError, MemoryBudgetError, RuleError
 from ..network import Network
 from . import traces
-from .influence import Influence, InfluenceState, Plan
-from .kf_rtrl import groups
+from .influence import Influence, InfluenceState, Plan, groups
 from .tangent import TRAILING, Change, Step, nothing
 
 
