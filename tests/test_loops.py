@@ -1,5 +1,6 @@
 """Native loops over time against JAX's scan: the same spikes, states and gradients, whatever the network."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import engrax as ex
 from engrax import kernels
+from engrax.network import loop_parameters
 from engrax.neurons import ALIF, LI, LIF, CuBaLIF, Rate
 from engrax.neurons import surrogates as su
 
@@ -347,10 +349,44 @@ def test_a_model_of_ones_own_is_never_run_as_another(by):
     np.testing.assert_array_equal(first["hidden"], second["hidden"])
 
 
-def test_trained_time_constants_learn_by_the_scan(by):
+def trained(net):
+    """The same network with every time constant that native loops know trained."""
+    populations = {
+        name: jax.tree.map(lambda x: x, p) if not p.loop_times else _trained(p) for name, p in net.populations.items()
+    }
+    return net.replace(populations=type(net.populations)(populations))
+
+
+def _trained(neuron):
+    values = [ex.trainable(getattr(neuron, n), positive="log").with_dt(neuron.dt) for n in neuron.loop_times]
+    return eqx.tree_at(lambda p: [getattr(p, n) for n in neuron.loop_times], neuron, values)
+
+
+TRAINED = [(name, "bptt") for name in ("lif", "leak", "refractory", "alif", "alif zero", "yin", "two", "voltage")]
+TRAINED += [("yin", rule) for rule in ("checkpoint", "truncation", "rates", "eprop")]
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"), daily(TRAINED, [("leak", "bptt"), ("alif zero", "bptt"), ("two", "bptt"), ("yin", "truncation")])
+)
+def test_trained_time_constants(by, monkeypatch, name, rule):
+    net, inputs = made(name)
+    net = trained(net)
+    seen = []
+    whole = loop_parameters.pulled
+    monkeypatch.setattr(loop_parameters, "pulled", lambda *args: seen.append(args[0]) or whole(*args))
+    first, second = by(lambda: RULES[rule].value_and_grad(net, trial_of(net, inputs)))
+    # Those of the components that native loops ran; local rules want each trial's own, which the scan makes.
+    assert bool(seen) == (rule != "eprop")
+    for population in second[1].populations.values():
+        assert all(float(jnp.linalg.norm(leaf)) > 1e-8 for leaf in jax.tree.leaves(population))
+    close(first, second)
+
+
+def test_what_native_loops_do_not_know_learns_by_the_scan(by, monkeypatch):
     net, inputs = made("alif")
-    hidden = ALIF(37, tau=ex.trainable(PER_UNIT, positive=True), threshold=0.5, beta=0.3)
+    hidden = ALIF(37, tau=PER_UNIT, threshold=ex.trainable(0.5), beta=0.3)
     net = net.replace(populations=type(net.populations)(net.populations | {"hidden": hidden}))
     first, second = by(lambda: ex.rules.BPTT().value_and_grad(net, trial_of(net, inputs)))
-    assert float(jnp.linalg.norm(second[1].populations["hidden"].tau.raw)) > 1e-6
+    assert float(jnp.linalg.norm(second[1].populations["hidden"].threshold.raw)) > 1e-6
     close(first, second)

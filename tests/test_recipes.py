@@ -62,6 +62,8 @@ _DAILY = {(name, None) for name in ("digits", "yin2021/ecg", "evidence", "fsdd",
 }
 # Symmetric feedback does not reach layers that no readout reads, nor do local rules thresholds before the first state.
 _CHANGES = {
+    ("yin2021/ecg-adlif", "eprop"): ("rule.feedback=random",),
+    ("yin2021/ecg-bidirectional", "eprop"): ("rule.feedback=random",),
     ("yin2021/smnist", "eprop"): ("rule.feedback=random",),
     ("yin2021/psmnist", "eprop"): ("rule.feedback=random",),
     ("yin2021/gsc12", "eprop"): (

@@ -16,9 +16,11 @@ from jaxtyping import Array
 from . import library
 from .units import ACTIVATIONS, COEFFICIENTS, KINDS, RESETS, TRACES, Edge, End, Gradient, Signal, Start, Unit, those
 
+# Coefficients of which `back` has gradients, as the rows of `learn` in native/back.inc.
+LEARNED = ("alpha", "gain", "rho", "jump")
 # As `Keep` and `Has` in native/loops.cc.
 _KEEP = {"above": 1, "voltage": 2, "adaptation": 4, "synaptic": 8, "phi": 16, "slopes": 32}
-_HAS = ("arriving", "at_voltage", "at_adaptation", "at_synaptic", "delta")
+_HAS = ("arriving", "at_voltage", "at_adaptation", "at_synaptic", "delta", "learned")
 # Rows of weights are padded as by `padded` in native/loops.h.
 _PAD, _BAD = 16, 512
 
@@ -39,6 +41,11 @@ def on_gpu() -> bool:
 def knows(unit: Unit) -> bool:
     """Whether loops compute what a unit says of itself."""
     return unit.trace == "full" or not on_gpu()
+
+
+def learns() -> bool:
+    """Whether `back` has dE by coefficients."""
+    return not on_gpu()
 
 
 def fits(dtype: Any) -> bool:
@@ -123,7 +130,7 @@ def back(
     Returns:
         for each population "total" (units,), the sum of its delta, and "delta" (steps, batch, units) where wanted; dE
         by the initial "voltage" and "adaptation", its spikes taken into account; "pending" (depth, batch, units): what
-        past outputs are told, latest first.
+        past outputs are told, latest first; "by_alpha" and so on (units,), dE by coefficients that are learned.
         The gradients (post, pre), or of each trial (batch, pre, trial_units).
     """
     batch, dtype = ends[0].voltage.shape[0], ends[0].voltage.dtype
@@ -141,7 +148,8 @@ def back(
     fields: list[int] = []
     for place, s in enumerate(ends):
         present = [name for name in _HAS if name in s.entering]
-        has = sum(1 << _HAS.index(name) for name in [*present, *(["delta"] if s.delta else [])])
+        asked = [name for name, wanted in (("delta", s.delta), ("learned", s.learned)) if wanted]
+        has = sum(1 << _HAS.index(name) for name in (*present, *asked))
         given = "above" in s.tape
         trace = TRACES.index(s.unit.trace if s.local else "full")
         fields += [*_described(s.unit, s.size), s.depth, has, int(s.local), int(given), trace]
@@ -149,10 +157,14 @@ def back(
         if s.unit.spiking:
             slopes = [] if given else [s.tape[f"slope_{name}"] for name in ("bits", "values", "ends")]
             arrays += [s.unit.slope(s.tape["above"])] if given else slopes
-            wanted: tuple[str, ...] = () if s.unit.reset == "subtract" else ("spikes", "first_spikes")
-            wanted += ("voltage", "first_voltage") if s.unit.reset == "zero" else ()
-            wanted += ("adaptation",) if s.unit.adaptive and s.unit.reset == "threshold" else ()
+            wanted: tuple[str, ...] = () if s.unit.reset == "subtract" and not s.learned else ("spikes", "first_spikes")
+            wanted += ("voltage", "first_voltage") if s.unit.reset == "zero" or s.learned else ()
+            if s.unit.adaptive:
+                wanted += ("adaptation",) if s.unit.reset == "threshold" or s.learned else ()
+                wanted += ("first_adaptation",) if s.learned else ()
             arrays += [s.tape[name] for name in wanted]
+        elif s.learned:
+            arrays += [s.tape["voltage"], s.tape["first_voltage"]]
         elif s.unit.kind == "rate":
             arrays.append(s.tape["phi"])
         arrays += [s.entering[name] for name in present]
@@ -160,6 +172,7 @@ def back(
         for name, shape in (
             ("delta", (steps, batch, s.size) if s.delta else None),
             ("total", (_width(s.size),)),
+            ("learned", (len(LEARNED), _width(s.size)) if s.learned else None),
             ("voltage", (batch, s.size)),
             ("adaptation", (batch, s.size) if s.unit.adaptive else None),
             ("synaptic", (batch, s.size) if s.unit.synaptic else None),
@@ -184,6 +197,8 @@ def back(
     found = _named(len(ends), names, called)
     for s, mine in zip(ends, found, strict=True):
         mine["total"] = mine["total"][: s.size]
+        if s.learned:
+            _coefficients(s, mine)
         if s.unit.spiking:
             _first_spikes(s, mine)
     made = [
@@ -204,6 +219,14 @@ def _first_spikes(s: End, found: dict[str, Array]) -> None:
     found["voltage"] = found["voltage"] + g
     if s.unit.adaptive and not (s.local and s.unit.trace == "simplified"):
         found["adaptation"] = found["adaptation"] - jnp.broadcast_to(s.unit.coefficients["beta"], g.shape) * g
+
+
+def _coefficients(s: End, found: dict[str, Array]) -> None:
+    """dE by what is learned, of sums as native/back.inc makes them: of delta, gain dE/dv, and of rho dE/da."""
+    sums = dict(zip(LEARNED, found.pop("learned")[:, : s.size], strict=True))
+    gain, rho = (jnp.broadcast_to(s.unit.coefficients.get(n, 1.0), (s.size,)) for n in ("gain", "rho"))
+    over = {"alpha": gain, "gain": gain**2, "rho": rho, "jump": rho}
+    found |= {f"by_{n}": x / over[n] for n, x in sums.items() if s.unit.adaptive or n in ("alpha", "gain")}
 
 
 def _called(

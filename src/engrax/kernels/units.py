@@ -124,7 +124,8 @@ class End(NamedTuple):
     entering: dE at every step by "output" ("arriving"), by voltage ("at_voltage"), adaptation ("at_adaptation") and
         synaptic current ("at_synaptic").
     voltage, adaptation, synaptic: dE by the final state. depth: of the past outputs that errors reach.
-    local: hold the reset constant. delta: whether it is wanted, step by step.
+    local: hold the reset constant. delta: whether it is wanted, step by step. learned: whether dE by coefficients is:
+        the tape then has "voltage" and "adaptation" of every step, "first_voltage", "first_adaptation", and spikes.
     """
 
     unit: Unit
@@ -137,6 +138,7 @@ class End(NamedTuple):
     depth: int
     local: bool
     delta: bool
+    learned: bool = False
 
 
 class Edge(NamedTuple):

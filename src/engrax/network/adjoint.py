@@ -209,6 +209,9 @@ def _native(
     for p in made:
         source = loops.signal(p, tape.outputs, tape.kept, tape.history)
         wanted.append(Wanted(p.name, p.post, p.delay or 0, source))
-    found = loops.back(net, order, tape.kept, entering, last, inner, wanted, steps, local=local, delta=keep)
+    found = loops.back(
+        net, order, tape.kept, entering, last, inner, wanted, steps, local=local, delta=keep, parameters=True
+    )
+    parameters |= found.parameters
     biases = {p.name: found.total[p.post] for p in made if p.bias is not None}
     return Adjoint(found.delta, parameters, found.states, found.pending, found.weights, biases)

@@ -18,7 +18,7 @@ from ..kernels.library import differentiable
 from ..neurons import variable
 from ..parameter import resolve
 from ..synapses import Projection
-from . import loops
+from . import loop_parameters, loops
 from .graph import components
 from .loops import Inner, Kept
 from .network import Network
@@ -70,6 +70,7 @@ class _Component(NamedTuple):
     batch: int
     wanted: set[str]
     tape: bool
+    parameters: bool
 
     @property
     def internal(self) -> list[Projection]:
@@ -86,6 +87,7 @@ def forward(
     state: NetworkState,
     *,
     tape: bool | Literal["lean"] = False,
+    parameters: bool = False,
     record: tuple[str, ...] = (),
 ) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
     """Run the network; differentiable by JAX in both modes, but for a lean tape.
@@ -93,6 +95,8 @@ def forward(
     Args:
         inputs: arrays or events. A full tape makes rasters of these.
         tape: True keeps every state and current; "lean" no more than `adjoint.backward` needs; False nothing.
+        parameters: with a lean tape, whether `adjoint.backward` is to carry errors to time constants that train through
+            native loops, too; otherwise such units are run by JAX.
 
     Returns:
         outputs by label, the final state, what was recorded, and the tape.
@@ -100,7 +104,7 @@ def forward(
     if tape is True:
         inputs = {name: dense(x, net.dtype) for name, x in inputs.items()}
     if tape or not loops.available(net.dtype):
-        return _forward(net, inputs, state, record, tape=bool(tape), native=tape == "lean")
+        return _forward(net, inputs, state, record, tape=bool(tape), native=tape == "lean", parameters=parameters)
 
     def through(arguments: Any) -> Any:
         net, inputs, state = arguments
@@ -111,7 +115,14 @@ def forward(
 
 
 def _forward(
-    net: Network, inputs: dict[str, Any], state: NetworkState, record: tuple[str, ...], *, tape: bool, native: bool
+    net: Network,
+    inputs: dict[str, Any],
+    state: NetworkState,
+    record: tuple[str, ...],
+    *,
+    tape: bool,
+    native: bool,
+    parameters: bool = False,
 ) -> tuple[dict[str, Array], NetworkState, dict[str, Array], Tape]:
     steps, batch = next(iter(inputs.values())).shape[:2]
     sources = dict(inputs)
@@ -122,8 +133,8 @@ def _forward(
     for group in components(net.order, [(e.pre, e.post) for e in net.edges]):
         own = {w for w in wanted if w.partition(".")[0] in group and "." in w}
         neurons = {n: resolve(net.populations[n]) for n in group}
-        component = _Component(net, group, neurons, weights, steps, batch, own, tape)
-        units = loops.units(net, group, own, tape) if native else None
+        component = _Component(net, group, neurons, weights, steps, batch, own, tape, parameters)
+        units = loops.units(net, group, own, tape, parameters) if native else None
         if units is None:
             ran.append(_scan(component, sources, state))
         else:
@@ -159,8 +170,9 @@ def _loop(
             biases[p.post] = biases[p.post] + bias if p.post in biases else bias
     order = tuple(n for n in component.net.order if n in component.group)
     states, histories = _held(component, state)
+    learn = {n for n in order if component.parameters and loop_parameters.trained(component.net.populations[n])}
     found = loops.ahead(
-        order, units, states, histories, biases, inner, component.steps, component.wanted, component.tape
+        order, units, states, histories, biases, inner, component.steps, component.wanted, component.tape, learn
     )
     last, outputs, recorded, made = found
     return _Ran(last, outputs, recorded, {}, {}, made)
@@ -181,7 +193,7 @@ def _held(component: _Component, state: NetworkState) -> tuple[dict[str, PyTree]
 
 
 def _scan(component: _Component, sources: dict[str, Any], state: NetworkState) -> _Ran:
-    net, group, neurons, weights, steps, batch, wanted, tape = component
+    net, group, neurons, weights, steps, batch, wanted, tape, _ = component
     fans = {p.name: p.fan_out(weights[p.name]) for p in component.internal + component.external}
     external: dict[str, Array] = {}
     for p in component.external:

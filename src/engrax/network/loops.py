@@ -11,6 +11,7 @@ from ..kernels import loops as native
 from ..kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
 from ..parameter import is_parameter, resolve
 from ..synapses import Projection
+from . import loop_parameters
 from .network import Network
 
 # Numbers whose places are no longer 32-bit integers.
@@ -48,13 +49,15 @@ class Wanted(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """What errors come to: delta where it is wanted and its sums, dE by initial states and past outputs, gradients."""
+    """What errors come to: delta where it is wanted and its sums, dE by initial states and past outputs, gradients by
+    weights, and by the values of a model's parameters."""
 
     delta: dict[str, Array]
     total: dict[str, Array]
     states: dict[str, PyTree]
     pending: dict[str, Array]
     weights: dict[str, Array]
+    parameters: dict[str, PyTree]
 
 
 def available(dtype: Any) -> bool:
@@ -80,11 +83,13 @@ def listed(numbers: Array) -> Signal:
     return native.listed(numbers)
 
 
-def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) -> dict[str, Unit] | None:
+def units(
+    net: Network, group: tuple[str, ...], wanted: set[str], tape: bool, parameters: bool
+) -> dict[str, Unit] | None:
     """How native loops step every population of a component; None where they do not.
 
     They read weights that are matrices: a population that a convolution reaches is left to JAX's loop, whose currents
-    from outside of it are made before.
+    from outside of it are made before. With `parameters` errors will be carried to those that train, too.
     """
     if not (available(net.dtype) and native.fits(net.dtype)):
         return None
@@ -93,10 +98,11 @@ def units(net: Network, group: tuple[str, ...], wanted: set[str], tape: bool) ->
     found: dict[str, Unit] = {}
     for name in group:
         neuron = net.populations[name]
-        if tape and any(is_parameter(x) for x in jax.tree.leaves(neuron, is_leaf=is_parameter)):
-            return None
         unit = resolve(neuron).loop()
         if unit is None or not native.knows(unit):
+            return None
+        learns = any(is_parameter(x) for x in jax.tree.leaves(neuron, is_leaf=is_parameter))
+        if tape and learns and not (parameters and native.learns() and loop_parameters.known(neuron, unit)):
             return None
         if not {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")} <= _recorded(unit):
             return None
@@ -124,13 +130,15 @@ def ahead(
     steps: int,
     wanted: set[str],
     tape: bool,
+    learn: set[str],
 ) -> tuple[dict[str, PyTree], dict[str, Array], dict[str, Array], dict[str, Kept]]:
     """Run a component.
 
     Args:
         order: its populations, in the order in which they run.
         states: before the run. histories: past outputs, oldest first. biases: constant currents (units,).
-        wanted: "population.variable" to record. tape: keep what `back` needs.
+        wanted: "population.variable" to record. tape: keep what `back` needs. learn: populations with parameters that
+            train.
 
     Returns:
         final states, outputs, what was recorded, and what was kept.
@@ -146,6 +154,8 @@ def ahead(
             keep |= {"slopes"} if unit.psi is None and steps * voltage.size < _LONG else {"above"}
             keep |= {"voltage"} if unit.reset == "zero" else set()
             keep |= {"adaptation"} if unit.reset == "threshold" and unit.adaptive else set()
+        if tape and name in learn:
+            keep |= {"voltage", "adaptation"} if unit.adaptive else {"voltage"}
         starts.append(
             Start(
                 unit,
@@ -176,6 +186,10 @@ def ahead(
             held["first_voltage"] = start.voltage
         elif tape and "phi" in mine:
             held = {"phi": mine["phi"]}
+        elif tape and name in learn:
+            held = {"voltage": mine["voltage"], "first_voltage": start.voltage}
+        if tape and name in learn and start.adaptation is not None:
+            held["first_adaptation"] = start.adaptation
         kept[name] = Kept(sent, held)
     return last, outputs, recorded, kept
 
@@ -192,19 +206,22 @@ def back(
     *,
     local: bool,
     delta: set[str],
+    parameters: bool = False,
 ) -> Returned:
     """Carry errors back through a component.
 
     Args:
         entering: dE, by names as in `End.entering`. last: dE by the final states' floats.
         projections: those that errors go along. wanted: gradients. delta: populations whose delta is wanted, too.
+        parameters: whether gradients by those that train are.
     """
     ends = []
+    learn = {n for n in order if parameters and loop_parameters.trained(net.populations[n])}
     for name in order:
         neuron = resolve(net.populations[name])
         unit = neuron.loop()
         tape = dict(kept[name].tape)
-        if unit.spiking and unit.reset != "subtract":
+        if unit.spiking and (unit.reset != "subtract" or name in learn):
             above = tape["first_above"]
             first = ((above > 0) & ~jnp.isinf(above)).astype(above.dtype)
             bits = kept[name].sent.bits
@@ -224,14 +241,17 @@ def back(
             depth,
             local=local,
             delta=name in delta,
+            learned=name in learn,
         )
         ends.append(end)
     gradients = [Gradient(order.index(w.post), w.delay, w.pre, w.trial_units) for w in wanted]
     found, made = native.back(ends, _edges(order, projections), gradients, steps)
-    returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)})
+    returned = Returned({}, {}, {}, {}, {w.name: x for w, x in zip(wanted, made, strict=True)}, {})
     for name, end, mine in zip(order, ends, found, strict=True):
         if name in delta:
             returned.delta[name] = mine["delta"]
+        if name in learn:
+            returned.parameters[name] = loop_parameters.pulled(net.populations[name], mine)
         returned.total[name] = mine["total"]
         floats = {n: mine.get(_named(end.unit, n)) for n in last[name]._fields}
         returned.states[name] = last[name]._replace(**floats | _counter(floats, None))

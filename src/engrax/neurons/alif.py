@@ -9,7 +9,7 @@ Bellec et al. 2020, Eqs. 8-10. The reset takes the baseline threshold off; reset
 Yin et al. 2021 do (with input_scale="leak").
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,8 @@ class ALIF(LIF):
 
     Source: Bellec et al. 2020, Eqs. 8-10; Yin et al. 2021 for reset="threshold".
     """
+
+    loop_times: ClassVar[tuple[str, ...]] = ("tau", "tau_adaptation")
 
     reset: str = choice("reset", "subtract", ("subtract", "threshold", "zero"))
     tau_adaptation: Value = parameter("tau_adaptation", 200.0, minimum=0, exclusive=True)

@@ -43,6 +43,7 @@ class Neuron(eqx.Module):
             current has shape (ports, size).
         spiking: whether the output is 0 or 1, so that rates and energy count it as spikes.
         signed: whether it is -1, 0 or 1. Energy counts what is not 0; rates are not regularised.
+        loop_times: parameters that `loop` has in alpha, gain, rho and jump alone: native loops know what they do.
     """
 
     size: int = eqx.field(static=True, converter=positive_integer("size"))
@@ -53,6 +54,7 @@ class Neuron(eqx.Module):
     ports: ClassVar[tuple[str, ...]] = ()
     spiking: ClassVar[bool] = False
     signed: ClassVar[bool] = False
+    loop_times: ClassVar[tuple[str, ...]] = ()
 
     @property
     def sends_events(self) -> bool:
@@ -125,7 +127,9 @@ class Neuron(eqx.Module):
 
     def loop(self) -> Unit | None:
         """The same dynamics as native loops know them (`kernels.Unit`), for models whose state variables are among
-        voltage (or rate), adaptation, synaptic and refractory; None: `step` is the only form."""
+        voltage (or rate), adaptation, synaptic and refractory; None: `step` is the only form.
+
+        Where parameters train that `loop_times` does not name, gradients are made by `step`."""
         return None
 
     def event_unit(self) -> EventUnit:

@@ -3,7 +3,7 @@
 The paper (Bellec et al. 2020, Eq. 11) has s = 1, the authors' code s = 1 - kappa everywhere: the default here.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -32,6 +32,8 @@ class LI(Neuron):
 
     Source: Bellec et al. 2020, Eq. 11, and the authors' code for the factor.
     """
+
+    loop_times: ClassVar[tuple[str, ...]] = ("tau",)
 
     tau: Value = parameter("tau", 20.0, minimum=0, exclusive=True)
     input_scale: str = choice("input_scale", "leak", ("one", "leak"))

@@ -67,6 +67,7 @@ class LIF(Neuron):
     surrogate: Surrogate = eqx.field(default=Triangular(), converter=as_surrogate)
 
     spiking: ClassVar[bool] = True
+    loop_times: ClassVar[tuple[str, ...]] = ("tau",)
 
     def init_state(self) -> LIFState:
         return LIFState(jnp.zeros(self.size, self.threshold.dtype), self._counter())

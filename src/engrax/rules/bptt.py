@@ -97,7 +97,7 @@ class BPTT(Rule):
         names = counted(self.regularizers, net)
         losses = self.losses(net, trial)
         valid = trial.valid()
-        outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape="lean")
+        outputs, _, _, tape = forward(net, inputs, net.init_state(trial.batch), tape="lean", parameters=True)
         loss, gradients = jax.value_and_grad(lambda y: total_loss(losses, y, trial, net))(outputs)
         entering, variables = enter(net, gradients)
         spikes = {n: tape.outputs[n] for n in names}
@@ -131,7 +131,7 @@ class BPTT(Rule):
         def back(carry: Any, xs: Any) -> Any:
             g_states, g_history, sums = carry
             index, (x, valid), state, activity, gradients = xs
-            _, _, _, tape = forward(net, x, state, tape="lean")
+            _, _, _, tape = forward(net, x, state, tape="lean", parameters=True)
             entering, variables = enter(net, gradients)
             spikes = {n: tape.outputs[n] for n in names}
             entering = add(entering, rate_cotangents(self.regularizers, net, spikes, valid, total, activity))

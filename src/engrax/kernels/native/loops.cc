@@ -54,7 +54,7 @@ enum { kTrialUnits = kPre };  // of a gradient, in the place of a population tha
 enum { kNumbers, kBits, kOnes, kEvents, kListed };
 // What of every step is kept, ahead; which arrays there are, back.
 enum Keep { kAbove = 1, kVoltages = 2, kAdaptations = 4, kCurrents = 8, kPhi = 16, kSlopes = 32 };
-enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kAtCurrent = 8, kDelta = 16 };
+enum Has { kArriving = 1, kAtVoltage = 2, kAtAdaptation = 4, kAtCurrent = 8, kDelta = 16, kLearned = 32 };
 
 template <typename T>
 Component<T> described(int64_t steps, int64_t batch, ffi::Span<const int64_t> populations) {
@@ -167,7 +167,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
   for (auto& p : c.populations) {
     const int64_t has = fields[kKeep], given = fields[kGiven];
     fields += kFields;
-    const bool spiking = p.kind == Kind::kSpiking;
+    const bool spiking = p.kind == Kind::kSpiking, learned = has & kLearned;
     coefficients(arrays, p);
     const uint32_t* bits;
     const T* values;
@@ -177,11 +177,12 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     arrays.take(values, spiking && !given);
     arrays.take(ends, spiking && !given);
     p.slopes = {const_cast<uint32_t*>(bits), const_cast<T*>(values), const_cast<int32_t*>(ends)};
-    arrays.take(p.spikes, spiking && p.reset != Reset::kSubtract);
-    arrays.take(p.first_spikes, spiking && p.reset != Reset::kSubtract);
-    arrays.take(p.tape_voltage, spiking && p.reset == Reset::kZero);
-    arrays.take(p.first_voltage, spiking && p.reset == Reset::kZero);
-    arrays.take(p.tape_adaptation, p.adaptive && p.reset == Reset::kThreshold);
+    arrays.take(p.spikes, spiking && (learned || p.reset != Reset::kSubtract));
+    arrays.take(p.first_spikes, spiking && (learned || p.reset != Reset::kSubtract));
+    arrays.take(p.tape_voltage, learned || (spiking && p.reset == Reset::kZero));
+    arrays.take(p.first_voltage, learned || (spiking && p.reset == Reset::kZero));
+    arrays.take(p.tape_adaptation, p.adaptive && (learned || p.reset == Reset::kThreshold));
+    arrays.take(p.first_adaptation, p.adaptive && learned);
     arrays.take(p.arriving, has & kArriving);
     arrays.take(p.at_voltage, has & kAtVoltage);
     arrays.take(p.at_adaptation, has & kAtAdaptation);
@@ -191,6 +192,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     arrays.take(p.final_current, p.synaptic);
     arrays.give(p.delta, has & kDelta);
     arrays.give(p.total);
+    arrays.give(p.learned, learned);
     arrays.give(p.start_voltage);
     arrays.give(p.start_adaptation, p.adaptive);
     arrays.give(p.start_current, p.synaptic);
@@ -220,6 +222,7 @@ ffi::Error back_handler(ffi::ThreadPool pool, int64_t steps, int64_t batch, ffi:
     sums.emplace_back(g.sum, g.units ? 0 : g.pre.units * c.populations[g.post].width);
   }
   for (const auto& p : c.populations) sums.emplace_back(p.total, p.width);
+  for (const auto& p : c.populations) sums.emplace_back(p.learned, p.learned ? kLearnedRows * p.width : 0);
   int64_t size = 0;
   for (const auto& [sum, length] : sums) size += length;
   const int64_t groups = (batch + group_of(batch) - 1) / group_of(batch);

@@ -47,6 +47,9 @@ enum Coefficient {
   kAlpha, kGain, kBias, kThreshold, kRho, kJump, kBeta, kHeight, kSlope, kSynapse, kIntake, kCoefficients
 };
 
+// Of them alpha, gain, rho and jump can be learned.
+constexpr int64_t kLearnedRows = 4;
+
 // What units send: (steps, batch, units) numbers, perhaps with a list of them; or bits, 32 to a word; or (steps, batch,
 // capacity) places, 1 + the unit that sends, up to the first 0, with values or 1. `history` (depth, batch, units),
 // oldest first, came before.
@@ -95,9 +98,10 @@ struct Population {
   Trace trace;
   const T* psi;  // in place of slopes; phi'(I)
   const uint32_t* spikes;
-  const T *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation;
+  const T *first_spikes, *tape_voltage, *first_voltage, *tape_adaptation, *first_adaptation;
   const T *arriving, *at_voltage, *at_adaptation, *at_current, *final_voltage, *final_adaptation, *final_current;
   T *delta, *total, *start_voltage, *start_adaptation, *start_current, *start_spikes;  // total: delta's sum, padded
+  T* learned;  // dE by alpha, gain, rho and jump, (4, padded); null: nobody asks
   T* pending;  // (depth, batch, size), latest first
 };
 
