@@ -27,8 +27,8 @@ from engrax.tasks import get
 from engrax.training.within import updates_within
 
 STEPS, BIN, SEEDS = 100_000, 10_000, 5
-# What each rule learns by; the paper's 0.001 for all but UORO, which diverges by it on Add.
-RATE, RATES = 0.001, {"UORO": 0.0003}
+# What each rule learns by; the paper's 0.001 for all but two, which diverge by it on Add.
+RATE, RATES = 0.001, {"UORO": 0.0003, "R-KF-RTRL": 0.0003}
 TASKS: dict[str, dict[str, Any]] = {
     "add": {"steps": BIN},
     "add, leak 0.5": {"steps": BIN, "first": 2, "second": 4, "hold": 2},
