@@ -1,6 +1,7 @@
 """Teacher forcing on orbits: none, or dying away over the first half of training: results/forcing.json.
 
-    python benchmarks/forcing.py              # the circle and the figure eight at eight angles, six networks each
+    python benchmarks/forcing.py              # the circle and the figure eight at eight angles, six networks each;
+                                              # what is there is not measured again
     python benchmarks/forcing.py --orbits circle --updates 200
 
 A figure eight that is turned is shown at eight angles, told by their cosine and sine, and measured at the eight
@@ -8,6 +9,7 @@ between. All are measured without a teacher.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,11 @@ def main() -> None:
     parser.add_argument("--updates", type=int, help="in place of each orbit's own")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "forcing.json")
     options = parser.parse_args()
-    rows: dict[str, Any] = {}
+    rows: dict[str, Any] = json.loads(options.out.read_text())["rows"] if options.out.exists() else {}
     for orbit in options.orbits.split(","):
         chosen = {**ORBITS[orbit], **({"updates": options.updates} if options.updates else {})}
         found = rows.setdefault(orbit, {**chosen, "rmse": {}})["rmse"]
-        for teacher in options.teachers.split(","):
+        for teacher in [t for t in options.teachers.split(",") if t not in found]:
             found[teacher] = errors(chosen, *TEACHERS[teacher])
             print(f"{orbit}, {teacher}: {found[teacher]}", flush=True)
             head = origin("error of free runs by the teacher forcing in training", "python benchmarks/forcing.py")

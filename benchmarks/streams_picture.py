@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 # Okabe and Ito's colours: told apart by colour-blind readers too.
 COLOURS = {"RTRL": "#000000", "BPTT(10)": "#0072B2", "SnAp-1": "#56B4E9", "UORO": "#CC79A7", "KF-RTRL": "#009E73"}
 COLOURS |= {"RFLO": "#D55E00", "KeRNL": "#E69F00", "DNI": "#8C6D1F", "readout alone": "#999999"}
+COLOURS |= {"R-KF-RTRL": "#7E57C2", "r-OK": "#A6CEE3"}
 FLOORS = ("nothing known", "first dependency known", "both known")
 
 
