@@ -367,7 +367,7 @@ TRAINED += [("yin", rule) for rule in ("checkpoint", "truncation", "rates", "epr
 
 
 @pytest.mark.parametrize(
-    ("name", "rule"), daily(TRAINED, [("leak", "bptt"), ("alif zero", "bptt"), ("two", "bptt"), ("yin", "truncation")])
+    ("name", "rule"), daily(TRAINED, [("leak", "bptt"), ("alif zero", "bptt"), ("yin", "truncation")])
 )
 def test_trained_time_constants(by, monkeypatch, name, rule):
     net, inputs = made(name)
