@@ -1,11 +1,9 @@
 """Teacher forcing on orbits: none, or dying away over the first half of training: results/forcing.json.
 
-    python benchmarks/forcing.py              # the circle and the figure eight at eight angles, six networks each;
-                                              # what is there is not measured again
+    python benchmarks/forcing.py              # six networks each; what is there is not measured again
     python benchmarks/forcing.py --orbits circle --updates 200
 
-A figure eight that is turned is shown at eight angles, told by their cosine and sine, and measured at the eight
-between. All are measured without a teacher.
+All are measured without a teacher.
 """
 
 import argparse
@@ -24,7 +22,6 @@ import engrax as ex
 SEEDS = 6
 ORBITS: dict[str, dict[str, Any]] = {
     "circle": {"hidden": 4, "rate": 0.02, "updates": 1200, "batch": 1, "task": {}},
-    "turned eight": {"hidden": 20, "rate": 0.01, "updates": 6000, "batch": 8, "task": {"shape": "eight", "angles": 8}},
 }
 # What a teacher does at first, and by which kind of forcing.
 TEACHERS = {"none": ("clamp", 0.0), "clamp 0.5": ("clamp", 0.5), "clamp 0.2": ("clamp", 0.2), "nudge 2": ("nudge", 2.0)}

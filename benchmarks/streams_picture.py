@@ -44,7 +44,7 @@ def learning(axes: plt.Axes, part: dict, floors: list[float]) -> None:
         axes.axhline(floor, color="#555555", ls="--", lw=0.8)
         axes.annotate(name, (1.0, floor), (-3, 3), ("axes fraction", "data"), "offset points", ha="right", fontsize=8)
     axes.set(xlabel="time / thousand steps", ylabel="cross entropy / nat", title="Add, an update at every step")
-    axes.legend(frameon=False, fontsize=8, ncols=2)
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper right", bbox_to_anchor=(1, 0.93))
     axes.spines[["top", "right"]].set_visible(False)
 
 
