@@ -129,6 +129,7 @@ def test_where_nothing_is_left_of_the_past_it_makes_no_noise(name, key):
         if name == "UORO":
             vector = jnp.concatenate([rows[f"{x} hidden->readout"] for x in ("weight", "bias")], axis=-1)[:, 0, 0]
         ratio = jnp.abs(vector / (jnp.ones_like(vector) if name == "ReverseKFRTRL" else heard))
+        assert float(jnp.min(ratio)) > 0
         np.testing.assert_allclose(ratio, jnp.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-9)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree
 from ..events import Events
 from ..kernels import loops as native
 from ..kernels.units import Edge, End, Gradient, Signal, Start, Unit, unpacked
-from ..parameter import is_parameter, resolve
+from ..parameter import resolve
 from ..synapses import Projection
 from . import loop_parameters
 from .network import Network
@@ -101,8 +101,8 @@ def units(
         unit = resolve(neuron).loop()
         if unit is None or not native.knows(unit):
             return None
-        learns = any(is_parameter(x) for x in jax.tree.leaves(neuron, is_leaf=is_parameter))
-        if tape and learns and not (parameters and native.learns() and loop_parameters.known(neuron, unit)):
+        learnt = parameters and native.learns() and loop_parameters.known(neuron, unit)
+        if tape and loop_parameters.trained(neuron) and not learnt:
             return None
         if not {w.partition(".")[2] for w in wanted if w.startswith(f"{name}.")} <= _recorded(unit):
             return None

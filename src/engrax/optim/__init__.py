@@ -68,17 +68,17 @@ def get(
             raise unknown(f"option of the optimiser {name!r}:", option, known)
         if not isinstance(value, bool) and not is_number(value):
             raise ArgumentError(f"optimiser {name!r}: {option} must be a number, true or false, got {value!r}.")
-    watches = isinstance(schedule, Mapping) and schedule.get("name") == "plateau"
-    if schedule is not None and not watches and name in _NUMBER_ONLY:
+    watched = None
+    if isinstance(schedule, Mapping) and schedule.get("name") == "plateau":
+        watched, schedule = _plateau(schedule), None
+    if schedule is not None and name in _NUMBER_ONLY:
         raise ArgumentError(f"the optimiser {name!r} takes no schedule, its learning rate is a number.")
     if clip_norm is not None and (not is_number(clip_norm) or not clip_norm > 0):
         raise ArgumentError(f"clip_norm must be a number > 0, got {clip_norm!r}.")
-    watching = _plateau(schedule) if isinstance(schedule, Mapping) and watches else None
-    schedule = None if watches else schedule
     parts = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     parts.append(factory(_scheduled(learning_rate, schedule, steps), **options))
     parts += [] if multipliers is None else [multiply(multipliers)]
-    parts += [] if watching is None else [watching]
+    parts += [] if watched is None else [watched]
     parts += [] if kolen_pollack is None else [_kolen_pollack(kolen_pollack)]
     return optax.chain(*parts)
 
