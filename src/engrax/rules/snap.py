@@ -209,8 +209,8 @@ def _width(plan: Plan, group: list[traces.Source]) -> int:
 
 def _own(reach: Reach, name: str) -> Array:
     """Where a unit's own place in its list is: (units, kept)."""
-    units = reach.places[name].shape[0]
-    return (reach.places[name] == jnp.arange(units)[:, None]).astype(reach.alive[name].dtype) * reach.alive[name]
+    units = jnp.arange(reach.places[name].shape[0], dtype=jnp.int32)
+    return (reach.places[name] == units[:, None]).astype(reach.alive[name].dtype) * reach.alive[name]
 
 
 def _entering(plan: Plan, group: list[traces.Source], pre: dict[str, Array]) -> Array:
@@ -245,10 +245,10 @@ def _first(reached: Array, kept: int) -> Array:
     """Places (own, kept) of the first units that each reaches, (own, units), and after them of others."""
     own, units = reached.shape
     if kept == units:
-        return jnp.broadcast_to(jnp.arange(units), (own, units))
+        return jnp.broadcast_to(jnp.arange(units, dtype=jnp.int32), (own, units))
     # A sort takes most of a step's time where one unit is kept of many.
     if kept == 1:
-        return jnp.argmax(reached, axis=1)[:, None]
+        return jnp.argmax(reached, axis=1)[:, None].astype(jnp.int32)
     return jax.lax.top_k(reached.astype(jnp.int32), kept)[1]
 
 
