@@ -117,6 +117,33 @@ def test_more_products_make_less_noise_and_fewer_than_needed_none():
     assert noise(R.OptimalKronecker(rank=9)) < 1e-8
 
 
+@pytest.mark.nightly
+def test_the_optimal_sum_of_several_networks_is_that_of_each(key):
+    """The compiler of JAX 0.10 made numbers of none out of it (see `Step.move`)."""
+    rule, task = R.OptimalKronecker(rank=1), ex.tasks.get("add", steps=20)
+    trials = task.sample(key, 1)
+
+    def made(key):
+        net = ex.Network(
+            {"hidden": ex.neurons.Rate(32, tau=1.0), "readout": ex.neurons.Relay(task.output_size)},
+            [
+                ex.Dense("input", "hidden", bias=True),
+                ex.Dense("hidden", "hidden", init="orthogonal"),
+                ex.Dense("hidden", "readout", bias=True),
+            ],
+            inputs={"input": task.input_size},
+            outputs="readout",
+            key=key,
+        )
+        return rule.value_and_grad(net, trials, key)
+
+    keys = jax.random.split(key, 2)
+    together = eqx.filter_jit(eqx.filter_vmap(made))(keys)
+    for i, one in enumerate(keys):
+        alone = made(one)
+        np.testing.assert_allclose(flat(jax.tree.map(lambda x, i=i: x[i], together)), flat(alone), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.x64
 def test_dni_without_a_prediction_goes_one_step_back(key):
     net, given = example(ex.neurons.Rate(5))

@@ -76,19 +76,20 @@ def cell(
     """Figures of one kind of network on one task: test accuracies case by case, and what they cost.
 
     `cases` are their numbers, fold by fold, None all; `share` is that of the units with which it has the task's
-    parameters.
+    parameters. The learning rate is chosen with all of them.
     """
     series = SERIES[name]
-    units = max(round(share * size(series, kind)[0]), 1)
+    full, _ = size(series, kind)
+    units = max(round(share * full), 1)
     count = parameters(kind, units, series.inputs, series.outputs)
-    make = lambda task, rate: recipe(kind, task, units, series.training, rate, dropout=series.dropout)
+    make = lambda task, rate, units: recipe(kind, task, units, series.training, rate, dropout=series.dropout)
     wanted = range(len(series.folds) * series.seeds) if cases is None else cases
-    trained = lambda fold, rate, seeds: run_seeds(make({**series.task, **fold}, rate), seeds, folder, say)
-    rate = _rate(lambda rate: trained(series.folds[0], rate, [UNREPORTED])[0]["validation_accuracy"])
+    trained = lambda fold, rate, seeds, units: run_seeds(make({**series.task, **fold}, rate, units), seeds, folder, say)
+    rate = _rate(lambda rate: trained(series.folds[0], rate, [UNREPORTED], full)[0]["validation_accuracy"])
     runs = []
     for number, fold in enumerate(series.folds):
         seeds = [i % series.seeds for i in wanted if i // series.seeds == number]
-        runs += trained(fold, rate, seeds) if seeds else []
+        runs += trained(fold, rate, seeds, units) if seeds else []
     return {
         "test_accuracy": [run["test_accuracy"] for run in runs],
         "mean": float(np.mean([run["test_accuracy"] for run in runs])),

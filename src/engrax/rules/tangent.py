@@ -91,7 +91,8 @@ class Step(NamedTuple):
                 if projection.post == name:
                     extra = _entered(net, projection, extra, matrix, _seen(projection, before.history, now))
             wide = block.reshape(*block.shape, *[1] * len(tail))
-            moved = jnp.sum(wide * jnp.concatenate([own, extra])[None], axis=1)
+            # Two sums: of one over both side by side XLA 0.10 makes code for CPUs that gives NaN or crashes.
+            moved = jnp.sum(wide[:, :depth] * own[None], axis=1) + jnp.sum(wide[:, depth:] * extra[None], axis=1)
             states[name], now[name] = moved[:depth], moved[depth]
         return states, now
 
