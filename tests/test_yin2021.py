@@ -9,11 +9,21 @@ from engrax.meter import PRICES
 from engrax.network import trainable_leaves
 from engrax.neurons.surrogates import NAMED
 from engrax.papers import yin2021_compared, yin2021_series
-from engrax.papers.yin2021_ablations import OURS, SURROGATES, Yin2021Surrogate, Yin2021Tunable, surrogate, variants
+from engrax.papers.yin2021_ablations import (
+    OURS,
+    SURROGATES,
+    Column,
+    Yin2021Surrogate,
+    Yin2021Tunable,
+    column,
+    surrogate,
+    variants,
+)
 from engrax.papers.yin2021_compared import Yin2021BeatsRNN, Yin2021NearANN
 from engrax.papers.yin2021_energy import Yin2021Energy
 from engrax.papers.yin2021_networks import KINDS, parameters, recipe, units_for
-from engrax.papers.yin2021_series import SERIES, Series, cell, paired, ridge, size
+from engrax.papers.yin2021_series import RATES, SERIES, Series, cell, paired, ridge, size
+from engrax.training import TrainingError
 from engrax.training.build import build
 
 TRAINING = {"steps": 2, "batch": 4, "validate_every": 1}
@@ -141,15 +151,33 @@ def test_verdicts_of_the_table(experiment, ahead, verdict, monkeypatch, tmp_path
 def test_verdicts_of_the_ablations(gains, verdict, monkeypatch, tmp_path):
     noise = 0.001 * np.asarray([1.0, -1.0, 0.5, -0.5, 0.0])
 
-    def made(task, changes, folder, say, seeds=5):
+    def made(task, changes, folder, say, seeds=5, rates=()):
         mine = changes == surrogate("multi_gaussian") or changes == variants()[OURS]
         gain = gains[("ecg", "fsdd").index(task)] if mine else 0.0
-        return (0.8 + gain + (noise if mine else -noise)).tolist(), 1.0
+        return Column((0.8 + gain + (noise if mine else -noise)).tolist(), 0.01, 1.0)
 
     monkeypatch.setattr("engrax.papers.yin2021_ablations.column", made)
     assert Yin2021Surrogate().run(False, tmp_path / "x", print).verdict == verdict
     tunable = Yin2021Tunable().run(False, tmp_path / "x", print).verdict
     assert tunable == {"holds": "holds"}.get(verdict, "partly")
+
+
+def test_a_learning_rate_is_the_best_by_which_nothing_overflows(monkeypatch, tmp_path):
+    overflows = {0.01: (100,), 0.003: (3,), 0.001: ()}
+
+    def made(recipe, seeds, folder, say):
+        rate = recipe.optimizer.learning_rate
+        if set(seeds) & set(overflows[rate]):
+            raise TrainingError("not finite")
+        return [{"test_accuracy": rate + seed, "validation_accuracy": 0.5 + rate, "seconds": 1.0} for seed in seeds]
+
+    monkeypatch.setattr("engrax.papers.yin2021_ablations.run_seeds", made)
+    said: list[str] = []
+    found = column("fsdd", {}, tmp_path, said.append, rates=RATES)
+    assert found.rate == 0.001 and found.accuracy == [seed + 0.001 for seed in range(5)]
+    assert said == ["learning rate 0.01: not finite", "learning rate 0.003: not finite"]
+    with pytest.raises(TrainingError, match=r"each of the learning rates 0\.003"):
+        column("fsdd", {}, tmp_path, said.append, rates=(0.003,))
 
 
 @pytest.mark.parametrize(
