@@ -41,6 +41,12 @@ def test_time_is_that_of_some_steps_made_longer(net):
     assert short.steps == short.timed == 20
 
 
+@pytest.mark.parametrize(("start", "each", "found"), [(0.5, 0.001, 1.5), (2.0, 0.1, 500.0)])
+def test_what_a_rule_takes_once_is_foretold_once_unless_one_start_takes_long(start, each, found, net, monkeypatch):
+    monkeypatch.setattr("engrax.training.plan._timed", lambda program, given: start + each * given[1].steps)
+    assert plan(net, ex.rules.BPTT(), trial(1000)).seconds == pytest.approx(found)
+
+
 def test_command_prints_rules_and_refusals():
     said = CliRunner().invoke(
         app, ["plan", "pattern", "--rules", "eprop,bptt:checkpoint=true,rtrl", "--set", "training.batch=2", "--json"]

@@ -14,9 +14,10 @@ from ..network import Network
 from ..rules import Rule
 from ..trial import Trial
 
-# Longer trials are timed by as many of their steps: by the first number, or where that takes no time by the second.
+# Longer trials are timed by as many of their steps: by both numbers, or where the first takes long by that alone.
 STEPS = (5, 50)
-ENOUGH = 0.1  # seconds
+LONG = 1.0  # seconds
+SHORT = 0.1
 
 
 class Planned(NamedTuple):
@@ -35,7 +36,7 @@ def plan(net: Network, rule: Rule, trial: Any, key: PRNGKeyArray | None = None) 
     """What `rule.value_and_grad(net, trial)` would take.
 
     Memory is what XLA plans for the program: inputs, results, and the most that it holds between them; the process
-    itself and compilation come on top. Time grows with a trial's length, from that of its first `STEPS` steps.
+    itself and compilation come on top. Time is on a line through those of a trial's first `STEPS` steps.
 
     Args:
         net: the network; the rule is bound here.
@@ -55,14 +56,17 @@ def plan(net: Network, rule: Rule, trial: Any, key: PRNGKeyArray | None = None) 
     bound = rule.bind(net, key)
     whole, _ = compiled(bound, rule, trial, key)
     memory = _held(whole)
-    for timed in (min(trial.steps, most) for most in STEPS):
+    times: dict[int, float] = {}
+    for timed in sorted({min(trial.steps, most) for most in STEPS}):
         program = whole if timed == trial.steps else compiled(bound, rule, _first(trial, timed), key)[0]
         if _held(program) > _there():
             return Planned(memory, None, trial.steps, 0)
-        seconds = _timed(program, (bound, _first(trial, timed), key))
-        if seconds > ENOUGH or timed == trial.steps:
+        times[timed] = _timed(program, (bound, _first(trial, timed), key))
+        if times[timed] > LONG:
             break
-    return Planned(memory, seconds * trial.steps / timed, trial.steps, timed)
+    first, last = min(times), max(times)
+    each = max(times[last] - times[first], 0.0) / (last - first) if last > first else times[last] / last
+    return Planned(memory, times[last] + each * (trial.steps - last), trial.steps, last)
 
 
 def compiled(net: Network, rule: Rule, trial: Trial, key: PRNGKeyArray) -> tuple[Any, Any]:
@@ -92,7 +96,7 @@ def _timed(program: Any, given: Any) -> float:
         started = time.perf_counter()
         jax.block_until_ready(program(arrays))
         best = min(best, time.perf_counter() - started)
-        if best > ENOUGH:
+        if best > SHORT:
             break
     return best
 
