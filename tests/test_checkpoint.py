@@ -206,8 +206,8 @@ ex.fit(net, task, ex.rules.EProp(feedback="random"), optax.adam(0.003), 1500, ba
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kills", [2, 20])
 def test_kills_at_random_moments_change_nothing(tmp_path: Path, kills: int) -> None:
     """Each process is killed (SIGKILL): every second one while it writes a checkpoint, the others anywhere."""
     program = [sys.executable, "-c", KILLED]

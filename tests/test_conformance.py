@@ -107,7 +107,7 @@ RULES = {
 # Daily: every rule on three models, every model on three rules; the whole table, harder models too, runs at night.
 _RULES = ("BPTT", "BPTT checkpoint", "e-prop symmetric")
 # RFLO is e-prop by random feedback, so that one of them will do; other forms of a rule run at night, too.
-_FORMS = ("e-prop random", "SnAp-2", "OSTL without H")
+_FORMS = ("e-prop random", "e-prop adaptive", "e-prop uniform", "SnAp-2", "OSTL without H")
 _DAILY = {(r, n) for r in RULES for n in ("LIF", "ALIF", "Rate") if r not in _FORMS} | {("OTTT", "LI")}
 _DAILY |= {(r, n) for r in _RULES for n in ex.neurons.MODELS if n not in ("ALIF", "LIF", "Rate")} | {
     (r, n) for r in ("BPTT", "RTRL") for n in ("Rate started", "CTRNN started")

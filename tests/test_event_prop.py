@@ -123,7 +123,7 @@ def test_crossings_are_the_first_and_none_is_missed():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("kind", ["delays", "recurrent", "layers"])
+@pytest.mark.parametrize("kind", [pytest.param("delays", marks=pytest.mark.nightly), "recurrent", "layers"])
 def test_gradients_are_those_of_finite_differences(kind):
     """Of spike times and readout voltages, by weights, biases, delays, time constants and thresholds: to 1e-6."""
     net = make(recurrent=kind != "layers", delays=kind == "delays")
@@ -166,6 +166,7 @@ def test_the_rule_is_the_gradient_of_its_loss_and_by_first_spikes_too():
     np.testing.assert_allclose(logits, (end - jnp.minimum(ran.spikes["out"].first(), end)) / 2, atol=1e-12)
 
 
+@pytest.mark.nightly
 @pytest.mark.x64
 def test_a_fine_grid_comes_to_the_same_spikes():
     """`net.run` of the same network converges to it, to first order in dt."""
@@ -258,6 +259,7 @@ def test_what_cannot_be_done_is_refused_by_name():
         jax.block_until_ready(make().run_events(inputs().astype(jnp.float32), pending=1))
 
 
+@pytest.mark.nightly
 def test_latencies_are_learnt_and_measured_from_event_to_event(data):
     """A hundred steps on handwritten digits: far above chance, by the engine that it was trained on."""
     task = ex.tasks.get("latency_mnist", validation=59_000)

@@ -141,7 +141,7 @@ def library(monkeypatch, f):
 @native
 @pytest.mark.slow
 @pytest.mark.x64
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize(
     ("length", "dtype", "keep", "local", "psi"),
     [

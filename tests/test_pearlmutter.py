@@ -66,6 +66,7 @@ def test_experiments_run_in_short(name, tmp_path):
     assert found.verdict == "untested" and found.measured
 
 
+@pytest.mark.nightly
 def test_orbits_are_trained_by_horizons_that_grow(tmp_path):
     nets, errors = paper.eights(2, tmp_path / "x", print, share=600)
     again, same = paper.eights(2, tmp_path / "x", print, share=600)
