@@ -123,7 +123,7 @@ def test_crossings_are_the_first_and_none_is_missed():
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("kind", [pytest.param("delays", marks=pytest.mark.nightly), "recurrent", "layers"])
+@pytest.mark.parametrize("kind", ["delays", pytest.param("recurrent", marks=pytest.mark.nightly), "layers"])
 def test_gradients_are_those_of_finite_differences(kind):
     """Of spike times and readout voltages, by weights, biases, delays, time constants and thresholds: to 1e-6."""
     net = make(recurrent=kind != "layers", delays=kind == "delays")

@@ -73,7 +73,7 @@ def test_regularisers_are_bptts(running):
 
 
 @pytest.mark.x64
-@pytest.mark.parametrize("name", [n if n == "KFRTRL" else pytest.param(n, marks=pytest.mark.nightly) for n in RANDOM])
+@pytest.mark.parametrize("name", RANDOM)
 def test_the_mean_of_many_draws_is_the_gradient(name):
     """The gradient is inside the confidence interval of the mean of 3000 draws, for every weight and time constant."""
     net, given = example(ex.neurons.Rate(5, tau=ex.trainable(jnp.linspace(3.0, 9.0, 5), positive=True)))

@@ -141,6 +141,7 @@ def test_the_optimal_sum_of_several_networks_is_that_of_each(key):
     together = eqx.filter_jit(eqx.filter_vmap(made))(keys)
     for i, one in enumerate(keys):
         alone = made(one)
+        assert float(jnp.abs(flat(alone[1])).max()) > 1e-3
         np.testing.assert_allclose(flat(jax.tree.map(lambda x, i=i: x[i], together)), flat(alone), rtol=1e-3, atol=1e-5)
 
 

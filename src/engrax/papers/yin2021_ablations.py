@@ -18,7 +18,6 @@ from .yin2021_series import RATES, SERIES, UNREPORTED
 
 SEEDS = 5
 TASKS = ("ecg", "fsdd")
-HIDDEN = "network.populations.hidden"
 
 # All with the authors' factor of 0.5 (the exponential is SLAYER's).
 SURROGATES: dict[str, Table] = {
